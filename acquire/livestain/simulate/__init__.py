@@ -1,0 +1,1 @@
+"""A simulated microscope: living cells, optics, camera, stages, shutter, channel wheel and SLM."""
