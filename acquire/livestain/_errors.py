@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "ExperimentError",
-    "LivestainError",
-    "ModelError",
-    "RigError",
-    "StoreError",
-]
+from livestain_models._errors import LivestainError, ModelError
 
-
-class LivestainError(Exception):
-    """Base of every error meant for the user; its text is a complete message, the cause is chained."""
+__all__ = ["ExperimentError", "LivestainError", "ModelError", "RigError", "StoreError"]
 
 
 class ExperimentError(LivestainError):
@@ -21,10 +13,6 @@ class ExperimentError(LivestainError):
 
 class RigError(LivestainError):
     """The rig's configuration is wrong, or its hardware did not do what it was told."""
-
-
-class ModelError(LivestainError):
-    """A model package is broken, breaks its contract, or cannot run where it was asked to."""
 
 
 class StoreError(LivestainError):
