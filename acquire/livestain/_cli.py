@@ -1,0 +1,207 @@
+"""The command line: `livestain demo | run | check | stats | recover | backfill`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from livestain._errors import LivestainError
+
+if TYPE_CHECKING:
+    from livestain._session import Result
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="livestain",
+    help="Label-free live-cell imaging for Micro-Manager: fluorescence predicted while the camera runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console(stderr=False, highlight=False)
+
+INCOMPLETE = 1  # something is missing or went wrong; the message says what and what to run
+INTERRUPTED = 130  # Ctrl-C, by the shells' convention
+
+Folder = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+
+
+def main() -> None:
+    """Run the command line; a `LivestainError` becomes one message and exit status 1."""
+    import pymmcore_plus
+
+    # Its own console log would tear the progress display; a run has run.log.
+    pymmcore_plus.configure_logging(file=None, log_to_stderr=False)
+    logging.getLogger("livestain").addHandler(logging.NullHandler())
+    # A service manager's or `kill`'s polite stop ends a run as Ctrl-C does: everything written, folder closed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except LivestainError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
+        sys.exit(INCOMPLETE)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder that the run folder is made in.")] = Path("livestain-runs"),
+    seconds: Annotated[float, typer.Option(min=1, help="Length of the time-lapse.")] = 30,
+    fps: Annotated[float, typer.Option(min=0.1, max=50, help="Frames a second.")] = 5,
+    size: Annotated[int, typer.Option(min=64, max=4096, help="Side of the camera's frame in pixels.")] = 512,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated cells.")] = 1,
+) -> None:
+    """Run a time-lapse on the simulated microscope: no hardware, no torch, no network.
+
+    Example: livestain demo --seconds 10
+    """
+    from livestain._demo import demo_experiment, demo_picture
+
+    experiment = demo_experiment(out, seconds=seconds, fps=fps, size_px=size, seed=seed)
+    result = _run(experiment, experiment.run_folder("demo"))
+    picture = demo_picture(result.folder)
+    console.print(f"\npicture   {picture}\nlook on   napari {result.folder / 'images.ome.zarr'}", soft_wrap=True)
+    console.print(f"          livestain stats {result.folder}", soft_wrap=True)
+    _exit(result)
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="An experiment file.", show_default=False)],
+) -> None:
+    """Acquire, stain and store an experiment.
+
+    Example: livestain run experiment.yaml
+    """
+    from livestain._experiment import load_experiment
+
+    loaded = load_experiment(experiment)
+    result = _run(loaded, loaded.run_folder(experiment.stem))
+    _exit(result)
+
+
+def _run(experiment: Any, folder: Path) -> Result:
+    from livestain._report import Progress, print_stats
+    from livestain._session import run_experiment
+
+    with Progress(console) as progress:
+        result = run_experiment(experiment, folder, on_ready=progress.ready, on_progress=progress.update)
+    console.print(f"\n{result.reason}: {result.folder}", soft_wrap=True)
+    print_stats(console, result.stats)
+    return result
+
+
+def _exit(result: Result) -> None:
+    """Say what is not whole and how to mend it; exit with a status a script can use."""
+    for trouble in result.troubles:
+        console.print(f"warning: {trouble}", style="yellow", markup=False, soft_wrap=True)
+    if result.stats.frames_missing:
+        console.print(
+            f"{result.stats.frames_missing} frames never came from the camera; the reasons are in "
+            f"{result.folder / 'frames.jsonl'}.",
+            style="red",
+            soft_wrap=True,
+        )
+    if result.stats.frames_pending:
+        console.print(
+            f"{result.stats.frames_pending} predictions are still owed. To make them: "
+            f"livestain backfill {result.folder}",
+            style="yellow",
+            soft_wrap=True,
+        )
+    if result.reason == "canceled":
+        raise typer.Exit(INTERRUPTED)
+    if not result.complete:
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="An experiment file, a rig's .cfg, or a run folder.", show_default=False)
+    ],
+) -> None:
+    """Find faults before the microscope does.
+
+    An experiment is loaded with its rig and held against its models; a .cfg file is only read, so no vendor's
+    driver is needed; of a run folder every plane is read and held against its checksum.
+
+    Example: livestain check experiment.yaml
+    """
+    from livestain._check import check_experiment, check_rig, check_run
+
+    if path.is_dir():
+        sound = check_run(path, console)
+    elif path.suffix.lower() == ".cfg":
+        sound = check_rig(path, console)
+    else:
+        sound = check_experiment(path, console)
+    if not sound:
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def stats(folder: Folder, *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Count a run's frames and show its latency, also while it runs.
+
+    Example: livestain stats livestain-runs/2026-11-22-demo --json
+    """
+    from livestain._journal import JOURNAL_NAME, read_header, read_lines
+    from livestain._latency import run_stats
+    from livestain._report import print_stats
+
+    read_header(folder / JOURNAL_NAME)
+    found = run_stats(read_lines(folder / JOURNAL_NAME))
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+    else:
+        print_stats(console, found)
+
+
+@app.command()
+def recover(folder: Folder) -> None:
+    """Mend a run folder after a crash, a kill or a loss of power.
+
+    Example: livestain recover livestain-runs/2026-11-22-demo
+    """
+    from livestain._recover import recover as mend
+
+    done = mend(folder)
+    if done.torn_bytes:
+        console.print(f"cut off a torn journal line of {done.torn_bytes} bytes")
+    if done.adopted:
+        console.print(f"journalled {done.adopted} frames that were on disk already")
+    console.print(f"{done.frames} frames are on disk and whole, {done.owed} predictions are owed", soft_wrap=True)
+    for place in done.damaged:
+        console.print(f"damaged: {place} is not as it was written", style="red")
+    if done.damaged:
+        raise typer.Exit(INCOMPLETE)
+    if done.owed:
+        console.print(f"to make them: livestain backfill {folder}", soft_wrap=True)
+
+
+@app.command()
+def backfill(
+    folder: Folder,
+    provider: Annotated[str | None, typer.Option(help="Where to run: auto, cpu, cuda or tensorrt.")] = None,
+) -> None:
+    """Make the predictions that a run still owes, from its raw frames.
+
+    Example: livestain backfill livestain-runs/2026-11-22-demo
+    """
+    from livestain._recover import backfill as fill
+    from livestain._report import Progress, print_stats
+
+    with Progress(console) as progress:
+        found = fill(folder, provider=provider, on_progress=progress.backfilled)
+    print_stats(console, found)

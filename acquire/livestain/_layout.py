@@ -1,0 +1,234 @@
+"""Where every plane of an experiment goes: images, channels, sizes. Derived from the sequence before it runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import useq
+
+from livestain._errors import ExperimentError
+from livestain._frame import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = ["Channel", "Image", "Layout"]
+
+# What a position's own sub-sequence may hold: these change where the stage goes, not what a plane's index means.
+_SUBSEQUENCE_MAY_HAVE = {"grid_plan", "z_plan", "autofocus_plan", "metadata", "axis_order"}
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of the images; `stain` and `output` say which prediction it is, None for a camera's."""
+
+    name: str
+    color: str = "FFFFFF"
+    stain: int | None = None
+    output: int | None = None
+
+    @property
+    def predicted(self) -> bool:
+        """Whether a model made this channel."""
+        return self.stain is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One place of the stage: a position, or a tile of a position's grid.
+
+    `path` is its group inside the store ("" for the only image of a run), `well` its plate row, column and
+    field where there is a plate.
+    """
+
+    path: str
+    name: str
+    n_z: int
+    well: tuple[str, str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The arrays of a run. All images share channels, frame size and pixel size.
+
+    `n_t` is None where the sequence has no end. `interval_s` is 0 when the camera runs free.
+    """
+
+    images: tuple[Image, ...]
+    channels: tuple[Channel, ...]
+    n_t: int | None
+    n_cameras: int
+    height: int
+    width: int
+    pixel_size_um: float
+    z_step_um: float | None
+    interval_s: float
+    n_frames: int | None
+    plate: tuple[str, int, int] | None  # name, rows, columns
+    image_of: Mapping[tuple[int, int], int]
+
+    @classmethod
+    def of(
+        cls,
+        sequence: useq.MDASequence,
+        *,
+        height: int,
+        width: int,
+        pixel_size_um: float,
+        cameras: Sequence[str] = ("Camera",),
+        colors: Mapping[str, str] = MappingProxyType({}),
+        predicted: Sequence[Channel] = (),
+    ) -> Layout:
+        """Lay out `sequence` for a camera of `height` x `width` pixels.
+
+        Raises
+        ------
+        ExperimentError
+            If a position's sub-sequence changes time or channels, or two channels have one name.
+        """
+        images, image_of = _images(sequence)
+        channels = (*_camera_channels(sequence, cameras, colors), *predicted)
+        names = [c.name for c in channels]
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise ExperimentError(
+                f"channels need different names, but {sorted(twice)} stands more than once. Give each "
+                "channel of the sequence its own preset, and each model its own channel."
+            )
+        n_t, interval_s = _time(sequence)
+        return cls(
+            images=images,
+            channels=channels,
+            n_t=n_t,
+            n_cameras=len(cameras),
+            height=height,
+            width=width,
+            pixel_size_um=pixel_size_um,
+            z_step_um=_z_step_um(sequence),
+            interval_s=interval_s,
+            n_frames=None if n_t is None else _count_frames(sequence, images, n_t, len(cameras)),
+            plate=_plate(sequence),
+            image_of=image_of,
+        )
+
+    def place(self, index: Mapping[str, int]) -> Place:
+        """Say where the plane of an event's index goes."""
+        image = self.image_of[(index.get("p", 0), index.get("g", 0))]
+        c = index.get("c", 0) * self.n_cameras + index.get("cam", 0)
+        return Place(image, index.get("t", 0), c, index.get("z", 0))
+
+    def channel(self, name: str) -> int | None:
+        """Give the number of a channel by its name, or None."""
+        return next((i for i, channel in enumerate(self.channels) if channel.name == name), None)
+
+    def targets(self, stain: int, at: Place) -> tuple[Place, ...]:
+        """Say where a stain's outputs go for the plane at `at`, in the order of the model's outputs."""
+        mine = [(c.output, i) for i, c in enumerate(self.channels) if c.stain == stain]
+        return tuple(replace(at, c=i) for _, i in sorted(mine, key=lambda pair: pair[0] or 0))
+
+    @property
+    def bytes_at_most(self) -> int | None:
+        """Size on disk before compression, None for a sequence without end."""
+        if self.n_frames is None:
+            return None
+        acquired = sum(not c.predicted for c in self.channels)
+        planes = self.n_frames * (1 + sum(c.predicted for c in self.channels) / acquired)
+        return int(planes * self.height * self.width * 2)
+
+
+def _images(sequence: useq.MDASequence) -> tuple[tuple[Image, ...], dict[tuple[int, int], int]]:
+    positions = list(sequence.stage_positions) or [useq.Position(name="")]
+    plan = sequence.stage_positions if isinstance(sequence.stage_positions, useq.WellPlatePlan) else None
+    found: list[tuple[tuple[int, int], str, int, tuple[str, str, int] | None]] = []
+    for p, position in enumerate(positions):
+        sub = _subsequence(p, position)
+        grid = (sub.grid_plan if sub else None) or sequence.grid_plan
+        n_z = _n_z(sub) if sub and sub.z_plan else _n_z(sequence)
+        name = position.name or (f"Position {p}" if len(positions) > 1 else "")
+        for g in range(_n_grid(grid)):
+            label = f"{name} tile {g}".strip() if grid else name
+            found.append(((p, g), label, n_z, _well(plan, p)))
+    well_fields: dict[tuple[str, str], int] = {}
+    images: list[Image] = []
+    for i, (_, label, n_z, well) in enumerate(found):
+        if well:  # number the fields of each well, tiles of a grid included
+            key = well[:2]
+            well = (*key, well_fields.get(key, 0))
+            well_fields[key] = well[2] + 1
+        path = "/".join(map(str, well)) if well else (str(i) if len(found) > 1 else "")
+        images.append(Image(path, label or f"Image {i}", n_z, well))
+    return tuple(images), {key: i for i, (key, *_) in enumerate(found)}
+
+
+def _subsequence(p: int, position: useq.Position) -> useq.MDASequence | None:
+    sub = getattr(position, "sequence", None)
+    if sub is None:
+        return None
+    if beyond := {name for name in sub.model_fields_set if getattr(sub, name)} - _SUBSEQUENCE_MAY_HAVE:
+        raise ExperimentError(
+            f"sequence.stage_positions[{p}].sequence has {sorted(beyond)}: a position may have its own grid_plan "
+            "and z_plan, while time and channels are those of the whole experiment."
+        )
+    return sub
+
+
+def _n_grid(plan: Any) -> int:
+    return len(list(plan)) if plan is not None else 1
+
+
+def _n_z(sequence: useq.MDASequence) -> int:
+    return len(list(sequence.z_plan)) if sequence.z_plan else 1
+
+
+def _well(plan: useq.WellPlatePlan | None, p: int) -> tuple[str, str, int] | None:
+    if plan is None:
+        return None
+    per_well = len(plan) // len(plan.selected_well_names)
+    name = str(plan.selected_well_names[p // per_well])
+    row = name.rstrip("0123456789")
+    return row, name[len(row) :], p % per_well
+
+
+def _plate(sequence: useq.MDASequence) -> tuple[str, int, int] | None:
+    plan = sequence.stage_positions
+    if not isinstance(plan, useq.WellPlatePlan):
+        return None
+    return plan.plate.name or "Plate", plan.plate.rows, plan.plate.columns
+
+
+def _camera_channels(
+    sequence: useq.MDASequence, cameras: Sequence[str], colors: Mapping[str, str]
+) -> Iterator[Channel]:
+    for name in [c.config for c in sequence.channels] or ["Camera"]:
+        for camera in cameras:
+            yield Channel(name if len(cameras) == 1 else f"{name} ({camera})", colors.get(name, "FFFFFF"))
+
+
+def _time(sequence: useq.MDASequence) -> tuple[int | None, float]:
+    plan = sequence.time_plan
+    if plan is None:
+        return 1, 0.0
+    phases = getattr(plan, "phases", [plan])
+    intervals = {p.interval.total_seconds() for p in phases if getattr(p, "interval", None) is not None}
+    interval_s = intervals.pop() if len(intervals) == 1 else 0.0  # phases that differ have no one interval
+    return len(list(plan)), interval_s
+
+
+def _z_step_um(sequence: useq.MDASequence) -> float | None:
+    if sequence.z_plan is None:
+        return None
+    z_um = sorted(sequence.z_plan)
+    steps = [b - a for a, b in zip(z_um, z_um[1:], strict=False)]
+    uniform = steps and all(math.isclose(s, steps[0], rel_tol=1e-3, abs_tol=1e-6) for s in steps)
+    return steps[0] if uniform and steps[0] > 0 else None
+
+
+def _count_frames(sequence: useq.MDASequence, images: Sequence[Image], n_t: int, n_cameras: int) -> int:
+    # By arithmetic: to iterate over the events of a week costs minutes.
+    channels = sequence.channels or (useq.Channel(config="Camera"),)
+    times = {c: math.ceil(n_t / c.acquire_every) for c in channels}
+    return n_cameras * sum(
+        times[channel] * (image.n_z if channel.do_stack else 1) for channel in channels for image in images
+    )

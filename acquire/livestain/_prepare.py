@@ -1,0 +1,76 @@
+"""Everything that happens before the first frame: rig, models, contracts, layout. `run` and `check` share it."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from livestain._rig import Camera, camera_of, check_contracts, check_sequence, lay_out, open_core
+from livestain._stain import OnnxModel
+from livestain_models.package import Package, load_package
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pymmcore_plus import CMMCorePlus
+
+    from livestain._experiment import Experiment, Stain
+    from livestain._layout import Layout
+    from livestain._stain import StainModel
+
+__all__ = ["Prepared", "free_bytes", "open_model", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A rig that is loaded, models that are warm, and where everything will go."""
+
+    core: CMMCorePlus
+    camera: Camera
+    packages: tuple[Package, ...]
+    models: tuple[StainModel, ...]
+    layout: Layout
+
+
+@contextmanager
+def prepare(experiment: Experiment) -> Iterator[Prepared]:
+    """Load the rig, hold contracts against it, warm the models; let all go at the end.
+
+    Raises
+    ------
+    LivestainError
+        At the first thing that is wrong, before a frame is taken.
+    """
+    packages = tuple(load_package(stain.model) for stain in experiment.stains)  # cheap, so first
+    core = open_core(experiment.rig)
+    models: list[StainModel] = []
+    try:
+        camera = camera_of(core, experiment.rig)
+        check_sequence(core, experiment.sequence)
+        check_contracts(experiment, [package.contract for package in packages], camera)
+        layout = lay_out(experiment, [package.contract for package in packages], camera)
+        for stain, package in zip(experiment.stains, packages, strict=True):
+            models.append(open_model(stain, package, camera.height, camera.width))
+        yield Prepared(core, camera, packages, tuple(models), layout)
+    finally:
+        for model in models:
+            model.close()
+        core.unloadAllDevices()
+
+
+def open_model(stain: Stain, package: Package, height: int, width: int, provider: str | None = None) -> StainModel:
+    """Open a stain's model, on its own provider or on the one given, and warm it up for the camera's frames."""
+    model = OnnxModel(package, provider or stain.provider, threads=stain.threads, max_tile_px=stain.max_tile_px)
+    model.warm_up(height, width)
+    return model
+
+
+def free_bytes(folder: Path) -> int:
+    """Give the free space of the drive that a folder, which need not exist yet, is on."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free

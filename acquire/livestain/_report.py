@@ -1,0 +1,103 @@
+"""What the terminal shows: progress while it runs, the latency table when it has run."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from livestain._latency import BOUNDARIES
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.console import Console
+
+    from livestain._latency import Percentiles, RunStats
+    from livestain._prepare import Prepared
+    from livestain._run import Status
+
+__all__ = ["Progress", "print_stats"]
+
+
+class Progress:
+    """A progress bar on a terminal; one line in ten seconds where there is none (a log file)."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("preparing", total=None, text="")
+        self._next_line_s = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def ready(self, prepared: Prepared) -> None:
+        """Say what will run."""
+        layout, camera = prepared.layout, prepared.camera
+        frames = f"{layout.n_frames} frames" if layout.n_frames is not None else "frames without end"
+        self._console.print(
+            f"camera {', '.join(camera.names)}: {camera.width} x {camera.height} px of {camera.pixel_size_um:g} um; "
+            f"{frames}, {len(layout.images)} position{'s' * (len(layout.images) != 1)}",
+            soft_wrap=True,
+        )
+        for package, model in zip(prepared.packages, prepared.models, strict=True):
+            self._console.print(f"model {package.fingerprint} on {model.provider}", soft_wrap=True)
+
+    def update(self, status: Status) -> None:
+        """Show how the run stands."""
+        text = f"{status.acquired} frames, {status.stained} stained"
+        if status.owed:
+            text += f", {status.owed} owed"
+        if status.waiting_for_disk > 4:  # a few are on their way at any time
+            text += f", {status.waiting_for_disk} waiting for the disk"
+        finishing = status.phase == "finishing"
+        total = status.stained + status.owed if finishing and status.owed else status.expected
+        done = status.stained if finishing and status.owed else status.acquired
+        self._show("staining the rest" if finishing and status.owed else status.phase, done, total, text)
+
+    def backfilled(self, done: int, total: int) -> None:
+        """Show how far backfill is."""
+        self._show("backfilling", done, total, f"{done} of {total}")
+
+    def _show(self, what: str, done: int, total: int | None, text: str) -> None:
+        self._bar.update(self._task, description=what, completed=done, total=total, text=text)
+        if not self._console.is_terminal and time.monotonic() >= self._next_line_s:
+            self._next_line_s = time.monotonic() + 10
+            self._console.print(f"{what}: {text}" + (f" of {total}" if total else ""), soft_wrap=True)
+
+
+def print_stats(console: Console, stats: RunStats) -> None:
+    """Print a run's counts and its latency table."""
+    console.print(
+        f"{stats.frames_acquired} frames acquired, {stats.frames_missing} missing; {stats.frames_stained} stained "
+        f"({stats.stained_live} live), {stats.frames_pending} pending",
+        soft_wrap=True,
+    )
+    table = Table("latency of live frames, ms", "p50", "p95", "p99", "max", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, meaning in BOUNDARIES.items():
+        table.add_row(meaning, *_numbers(stats.latency[name]))
+    table.add_row("frame in the core to raw frame on disk", *_numbers(stats.raw_camera_to_disk_ms))
+    console.print(table)
+
+
+def _numbers(row: Percentiles) -> list[str]:
+    return [f"{value:.1f}" if row.n else "-" for value in (row.p50, row.p95, row.p99, row.max)]

@@ -1,0 +1,226 @@
+"""THE DATA PATH: how a frame goes from the camera to the screen and to the disk.
+
+camera -> MDARunner -> engine tap --+--> to_disk buffer -> writer thread: raw plane -> OME-Zarr, journal
+           (acquisition thread)     |
+                                    +--> to_stain buffer -> stain thread: planes -> model -> prediction
+                                                              |--> to_disk: same OME-Zarr, same journal
+                                                              +--> Latest (one slot; viewers poll it)
+"""  # noqa: D208  (a drawing)
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from livestain._buffer import Buffer, BufferBroken
+from livestain._engine import TappedEngine
+from livestain._errors import LivestainError, RigError
+from livestain._frame import Note
+from livestain._owed import Owed
+from livestain._store import stain_line
+from livestain._worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pymmcore_plus import CMMCorePlus
+    from useq import MDASequence
+
+    from livestain._frame import Frame, Job, Place, Stained
+    from livestain._inputs import Inputs
+    from livestain._latest import Latest
+    from livestain._staining import Stainer
+    from livestain._store import Store
+
+__all__ = ["DataPath", "Status"]
+
+log = logging.getLogger("livestain")
+
+_STAIN_DEPTH = 2  # frames that may wait for the model; with more, a live prediction would come too late
+_IDLE_S = 0.05  # the model has time for a frame that waits on disk when no live one came for so long
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a run stands, for a progress display. Counts are of what is on disk."""
+
+    phase: str
+    acquired: int
+    expected: int | None
+    stained: int
+    owed: int
+    waiting_for_disk: int
+
+
+class DataPath:
+    """The threads of one run and the two bounded buffers between them.
+
+    Parameters
+    ----------
+    core
+        The microscope.
+    store, inputs, stainer, latest
+        Where planes are committed, how they are gathered, what stains them, what viewers see.
+    depth
+        How many planes may wait for the disk before the tap, and so the camera's own buffer, has to wait.
+    stain_remaining
+        Whether the end of the run waits for the predictions that are still owed.
+    """
+
+    def __init__(
+        self,
+        core: CMMCorePlus,
+        store: Store,
+        inputs: Inputs,
+        stainer: Stainer,
+        latest: Latest,
+        *,
+        depth: int,
+        stain_remaining: bool = True,
+    ) -> None:
+        self._core, self._store, self._inputs, self._stainer, self._latest = core, store, inputs, stainer, latest
+        self.to_disk: Buffer[Frame | Stained | Note] = Buffer(depth)
+        self.to_stain: Buffer[Job] = Buffer(_STAIN_DEPTH)
+        self._stain_remaining = stain_remaining
+        self._owed = Owed(store.folder)
+        # Planes that one commit takes together: their syncs overlap, and a burst is kept up with; but a
+        # prediction must not wait behind more than about 32 MiB of raw planes.
+        self._batch = max(2, min(16, (32 << 20) // (store.layout.height * store.layout.width * 2)))
+        self._cancelled = False
+
+    # ---------------------------------------------------- acquisition thread: enqueue, nothing else
+
+    def _frame(self, frame: Frame) -> None:
+        late = [job for job in self._inputs.add(frame) if not self.to_stain.offer(job)]
+        self.to_disk.put(frame)  # waits when the disk is behind: a raw frame is never dropped
+        for job in late:
+            self.to_disk.put(Note(stain_line(job, "pending", "the model was busy")))
+
+    def _missing(self, place: Place, why: str) -> None:
+        self.to_disk.put(Note({"kind": "missing", "at": [place.image, place.t, place.c, place.z], "why": why}))
+
+    # ---------------------------------------------------- writer thread
+
+    def _write(self) -> None:
+        while (batch := self.to_disk.take(self._batch)) is not None:
+            self._store.commit(batch)
+
+    # ---------------------------------------------------- stain thread
+
+    def _stain(self) -> None:
+        while (jobs := self.to_stain.take(timeout_s=_IDLE_S)) is not None:
+            for job in jobs:
+                self.to_disk.put(self._latest.show(self._stainer.stain(job)))
+            if not jobs:
+                self._stain_owed()
+        self.to_disk.flush()  # now every raw plane and every pending line is on disk
+        while self._stain_remaining and self._stain_owed():
+            pass
+
+    def _stain_owed(self) -> bool:
+        """Stain one frame that had found the model busy, from its planes on disk; False if none is owed."""
+        job = self._owed.next()
+        if job is not None:
+            self.to_disk.put(self._stainer.stain(job))
+        return job is not None
+
+    # ---------------------------------------------------- the owner of the threads
+
+    def run(self, sequence: MDASequence, watch: Callable[[], None] = lambda: None) -> str:
+        """Acquire the whole sequence; return when everything is on disk.
+
+        Ctrl-C ends the acquisition, a second one leaves the predictions that are still owed to `livestain
+        backfill`; in both cases what was acquired is written.
+
+        Parameters
+        ----------
+        sequence
+            What to acquire.
+        watch
+            Called about ten times a second from this thread, to show progress.
+
+        Returns
+        -------
+        str
+            "completed" or "canceled".
+
+        Raises
+        ------
+        LivestainError
+            What ended the run. Everything journalled is on disk.
+        """
+        engine = TappedEngine(self._core, self._store.layout.place, self._frame, self._missing)
+        writer = Worker("writer", self._write, on_error=self._writer_failed)
+        stainer = Worker("stain", self._stain)
+        acquisition = Worker("acquisition", lambda: self._core.mda.run(sequence))
+        before = self._core.mda.set_engine(engine)
+        try:
+            for worker in (writer, stainer, acquisition):
+                worker.start()
+            self._wait_for(acquisition, watch)
+            self.to_stain.close()
+            self._wait_for(stainer, watch)
+        finally:
+            self._cancelled = True
+            self._core.mda.cancel()
+            acquisition.join()
+            self.to_stain.close()
+            stainer.join()
+            self.to_disk.close()
+            writer.join()
+            if before is not None:
+                self._core.mda.set_engine(before)
+        self._raise_first(writer.error, acquisition.error, stainer.error)
+        return str(self._core.mda.status.finish_reason)
+
+    def _wait_for(self, worker: Worker, watch: Callable[[], None]) -> None:
+        while worker.is_alive():
+            try:
+                worker.join(0.1)
+                watch()
+            except KeyboardInterrupt:
+                # The first one ends the acquisition; one that comes when there is none left, the staining.
+                self._stain_remaining = self._stain_remaining and not self._cancelled and self._acquiring()
+                self._cancelled = True
+            if self._cancelled:
+                self._core.mda.cancel()  # again and again: a runner that has not begun yet ignores it
+
+    def status(self, expected: int | None) -> Status:
+        """Say how the run stands; any thread may ask."""
+        counts = self._store.counts
+        return Status(
+            phase="acquiring" if self._acquiring() else "finishing",
+            acquired=counts["raw"],
+            expected=expected,
+            stained=counts["stained"],
+            owed=counts["owed"],
+            waiting_for_disk=self.to_disk.stats.length,
+        )
+
+    def _acquiring(self) -> bool:
+        return self._core.mda.is_running()
+
+    def _writer_failed(self, error: BaseException) -> None:
+        self.to_disk.fail(error)
+        self._cancelled = True
+        self._core.mda.cancel()
+
+    def _raise_first(self, writer: BaseException | None, *others: BaseException | None) -> None:
+        if writer is not None:
+            raise writer
+        for error in others:
+            if isinstance(error, LivestainError):
+                raise error
+            if isinstance(error, MemoryError):
+                raise RigError(
+                    "the camera's circular buffer overflowed: the disk was slower than the camera for too long "
+                    f"({self.to_disk.stats.waited_ms:.0f} ms spent waiting for it). Every frame before is on "
+                    "disk. Raise rig.circular_buffer_mb or output.write_buffer_mb, lower the frame rate, or "
+                    "write to a faster drive."
+                ) from error
+            if error is not None and not isinstance(error, BufferBroken):
+                raise RigError(
+                    f"the acquisition ended with {type(error).__name__}: {error}. Every frame before is on disk; "
+                    "run.log has the details."
+                ) from error

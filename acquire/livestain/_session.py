@@ -1,0 +1,262 @@
+"""Runs an experiment from its description to a finished run folder."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from livestain._errors import LivestainError, StoreError
+from livestain._experiment import save_experiment
+from livestain._inputs import Inputs, Wanted
+from livestain._journal import JOURNAL_NAME, read_lines
+from livestain._latency import RunStats, run_stats
+from livestain._latest import Latest, Viewer
+from livestain._prepare import open_model, prepare
+from livestain._run import DataPath
+from livestain._staining import Stainer
+from livestain._store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from livestain._experiment import Experiment
+    from livestain._frame import Stained
+    from livestain._prepare import Prepared
+    from livestain._run import Status
+
+__all__ = ["EXPERIMENT_NAME", "Result", "run_experiment", "software_versions", "wanted_inputs"]
+
+log = logging.getLogger("livestain")
+
+EXPERIMENT_NAME = "experiment.yaml"
+_SOFTWARE = ("livestain", "pymmcore-plus", "useq-schema", "onnxruntime", "onnxruntime-gpu", "tensorstore", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run that ended.
+
+    Attributes
+    ----------
+    folder
+        The run folder.
+    reason
+        "completed" or "canceled".
+    stats
+        Counts and latencies from the journal.
+    troubles
+        What went wrong without ending the run, as sentences.
+    """
+
+    folder: Path
+    reason: str
+    stats: RunStats
+    troubles: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame that was asked for is there with its predictions."""
+        return self.reason == "completed" and not self.stats.frames_pending and not self.stats.frames_missing
+
+
+def run_experiment(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    on_ready: Callable[[Prepared], None] = lambda _: None,
+    on_progress: Callable[[Status], None] | None = None,
+    on_stained: Callable[[Stained], None] | None = None,
+) -> Result:
+    """Acquire, stain and store one experiment.
+
+    Parameters
+    ----------
+    experiment
+        What to run.
+    folder
+        The run folder, which must not exist.
+    on_ready
+        Called once, when rig and models are ready and no frame has been taken.
+    on_progress
+        Called about ten times a second with the status. If it raises it is switched off.
+    on_stained
+        A viewer: called in a thread of its own with the newest prediction. If it raises it is switched off.
+
+    Raises
+    ------
+    LivestainError
+        If the run could not begin, or was ended by its camera or its disk. Everything journalled is on disk.
+    """
+    with prepare(experiment) as ready:
+        on_ready(ready)
+        provenance = _provenance(experiment, ready)
+        header = {"stains": _stains_header(experiment, ready), "provenance": provenance}
+        store = Store.create(folder, ready.layout, header, provenance, sync=experiment.output.sync)
+        with _run_log(folder):
+            log.info("run %s: %s", folder, yaml.safe_dump(provenance["software"], default_flow_style=True).strip())
+            reason = "errored"
+            try:
+                _save_inputs(experiment, folder)
+                reason, troubles = _acquire(experiment, ready, store, on_progress, on_stained)
+            except BaseException as error:
+                log.error("the run ended with an error", exc_info=error)  # noqa: TRY400
+                raise
+            finally:
+                _close(store, reason)
+            stats = run_stats(read_lines(folder / JOURNAL_NAME))
+            log.info("run %s: %s", reason, stats.as_json())
+    return Result(folder, reason, stats, tuple(troubles))
+
+
+def _acquire(
+    experiment: Experiment,
+    ready: Prepared,
+    store: Store,
+    on_progress: Callable[[Status], None] | None,
+    on_stained: Callable[[Stained], None] | None,
+) -> tuple[str, list[str]]:
+    def reopen(i: int, on_cpu: bool) -> Any:  # noqa: FBT001  (Stainer's protocol)
+        stain, package, layout = experiment.stains[i], ready.packages[i], ready.layout
+        return open_model(stain, package, layout.height, layout.width, "cpu" if on_cpu else None)
+
+    latest = Latest()
+    viewer = Viewer(latest, on_stained) if on_stained else None
+    stainer = Stainer(ready.models, store.read, reopen)
+    frame_bytes = ready.layout.height * ready.layout.width * 2
+    path = DataPath(
+        ready.core,
+        store,
+        Inputs(
+            ready.layout,
+            wanted_inputs(
+                ready.layout,
+                [(s.channel, p.contract.planes.count) for s, p in zip(experiment.stains, ready.packages, strict=True)],
+            ),
+        ),
+        stainer,
+        latest,
+        depth=max(8, (experiment.output.write_buffer_mb << 20) // frame_bytes),
+        stain_remaining=experiment.output.stain_remaining,
+    )
+    watch = _Watch(path, ready.layout.n_frames, on_progress)
+    try:
+        reason = path.run(experiment.sequence, watch)
+    finally:
+        latest.close()
+        if viewer:
+            viewer.close()
+        stainer.close()
+    troubles = [*stainer.troubles, *watch.troubles, *([viewer.trouble] if viewer and viewer.trouble else [])]
+    return reason, troubles
+
+
+def wanted_inputs(layout: Any, channels_and_planes: list[tuple[str, int]]) -> Iterator[Wanted]:
+    """Say which channel number and how many planes each stain takes."""
+    for channel, planes in channels_and_planes:
+        number = layout.channel(channel)
+        # With several cameras a preset has a channel for each: the first camera's is stained.
+        yield Wanted(number if number is not None else _first_of(layout, channel), planes)
+
+
+def _first_of(layout: Any, channel: str) -> int:
+    return next(i for i, c in enumerate(layout.channels) if c.name.startswith(f"{channel} ("))
+
+
+class _Watch:
+    """Calls the progress display, and switches it off if it fails: a display must not end a run."""
+
+    def __init__(self, path: DataPath, expected: int | None, show: Callable[[Status], None] | None) -> None:
+        self._path, self._expected, self._show = path, expected, show
+        self.troubles: list[str] = []
+
+    def __call__(self) -> None:
+        if self._show is None:
+            return
+        try:
+            self._show(self._path.status(self._expected))
+        except Exception as error:
+            self.troubles.append(f"the progress display failed ({type(error).__name__}: {error}).")
+            log.warning("the progress display failed", exc_info=error)
+            self._show = None
+
+
+def _save_inputs(experiment: Experiment, folder: Path) -> None:
+    try:
+        save_experiment(experiment, folder / EXPERIMENT_NAME)
+        (folder / "rig.cfg").write_bytes(experiment.rig.config.read_bytes())
+    except OSError as error:
+        raise StoreError(f"cannot write into {folder}: {error.strerror}.") from error
+
+
+def _close(store: Store, reason: str) -> None:
+    try:
+        store.close(reason)
+    except LivestainError as error:
+        if sys.exc_info()[1] is error or reason != "errored":
+            raise
+        log.error("%s", error)  # noqa: TRY400  (the error that ended the run is on its way and matters more)
+
+
+def _stains_header(experiment: Experiment, ready: Prepared) -> list[dict[str, Any]]:
+    """Say in the journal what `livestain backfill` has to know of each stain."""
+    return [
+        stain.model_dump(mode="json")
+        | {"planes": package.contract.planes.count, "weights_sha256": package.contract.weights_sha256}
+        for stain, package in zip(experiment.stains, ready.packages, strict=True)
+    ]
+
+
+def _provenance(experiment: Experiment, ready: Prepared) -> dict[str, Any]:
+    predicted = [
+        {
+            "channel": channel.name,
+            "model": ready.packages[channel.stain].contract.id,
+            "version": ready.packages[channel.stain].contract.version,
+            "weights_sha256": ready.packages[channel.stain].contract.weights_sha256,
+            "meaning": ready.packages[channel.stain].contract.outputs[channel.output or 0].meaning,
+            "normalisation": ready.packages[channel.stain].contract.normalisation,
+            "provider": ready.models[channel.stain].provider,
+            "from_channel": experiment.stains[channel.stain].channel,
+        }
+        for channel in ready.layout.channels
+        if channel.stain is not None
+    ]
+    return {"predicted": predicted, "software": software_versions()}
+
+
+def software_versions() -> dict[str, str]:
+    """Give the versions of everything that shapes a run's data."""
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for name in _SOFTWARE:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def _run_log(folder: Path) -> Iterator[None]:
+    """Send what livestain and pymmcore-plus log into run.log for the time of the run."""
+    handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(threadName)s] %(message)s"))
+    # pymmcore-plus tells of every event; its warnings are what a reader of the log looks for.
+    handler.addFilter(lambda record: record.name.startswith("livestain") or record.levelno >= logging.WARNING)
+    loggers = [logging.getLogger("livestain"), logging.getLogger("pymmcore-plus")]
+    log.setLevel(logging.INFO)
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()

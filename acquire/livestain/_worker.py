@@ -1,0 +1,43 @@
+"""A thread with an owner: it carries its error to whoever joins it, and never dies in silence."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Worker"]
+
+
+class Worker(threading.Thread):
+    """Run `work` in a thread of its own.
+
+    If it raises, the error is kept in `error`, and `on_error` is called at once from the thread that failed, so
+    that whoever waits for this worker can be woken.
+    """
+
+    def __init__(
+        self, name: str, work: Callable[[], None], on_error: Callable[[BaseException], None] | None = None
+    ) -> None:
+        # Not a daemon: the interpreter must not end under a thread that is writing frames.
+        super().__init__(name=f"livestain-{name}")
+        self._work = work
+        self._on_error = on_error
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do the work; called by `start`."""
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001  (kept for the owner, who re-raises it)
+            self.error = error
+            if self._on_error is not None:
+                self._on_error(error)
+
+    def finish(self) -> None:
+        """Join the thread and raise what it raised."""
+        self.join()
+        if self.error is not None:
+            raise self.error

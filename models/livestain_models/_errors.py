@@ -1,0 +1,13 @@
+"""The root of every error meant for a person, and the model side's own: what, the value, the remedy."""
+
+from __future__ import annotations
+
+__all__ = ["LivestainError", "ModelError"]
+
+
+class LivestainError(Exception):
+    """Base of every error meant for the user; its text is a complete message, the cause is chained."""
+
+
+class ModelError(LivestainError):
+    """A model package is broken, breaks its contract, or cannot run where it was asked to."""

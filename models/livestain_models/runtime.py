@@ -1,0 +1,171 @@
+"""Opens an ONNX file in onnxruntime on the provider that was asked for, loudly or not at all."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from livestain_models._errors import ModelError
+
+if TYPE_CHECKING:
+    from livestain_models.contract import Contract
+
+__all__ = ["PROVIDERS", "check_signature", "import_onnxruntime", "open_session"]
+
+_log = logging.getLogger(__name__)
+
+# What a person writes -> what onnxruntime calls it. Behind TensorRT comes CUDA, for the operators it lacks.
+PROVIDERS: dict[str, tuple[str, ...]] = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider",),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
+# TensorRT builds its engine for minutes before the first frame: only a person who asked for it should wait.
+_AUTO = ("cuda", "cpu")
+_INSTALL_GPU = (
+    'pip uninstall onnxruntime, then pip install "livestain[gpu]" (an NVIDIA GPU and its driver are needed)'
+)
+_QUIET = 4  # onnxruntime's "fatal": whatever matters comes back as an exception or is checked below
+
+
+def import_onnxruntime() -> Any:
+    """Import onnxruntime with its console log silenced.
+
+    Returns
+    -------
+    module
+        onnxruntime.
+
+    Raises
+    ------
+    ModelError
+        No onnxruntime is installed; the text says which line to run.
+    """
+    try:
+        ort = importlib.import_module("onnxruntime")
+        ort.set_default_logger_severity(_QUIET)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            f"onnxruntime, which runs the models, does not import ({error}). "
+            'Install one of the two: pip install "livestain[cpu]" or, with an NVIDIA GPU, '
+            'pip install "livestain[gpu]".'
+        ) from error
+    return ort
+
+
+def open_session(weights: bytes, label: str, provider: str = "auto", threads: int | None = None) -> Any:
+    """Open a graph on a provider.
+
+    Parameters
+    ----------
+    weights : bytes
+        The ONNX file's content, all weights inside.
+    label : str
+        How errors name the model.
+    provider : {"auto", "cpu", "cuda", "tensorrt"}
+        "auto" takes the fastest one that works; every other name is met exactly or refused.
+    threads : int or None
+        Threads inside one operator; None takes all physical cores.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+
+    Raises
+    ------
+    ModelError
+        The file is no usable ONNX graph, or the provider is not to be had.
+    """
+    ort = import_onnxruntime()
+    if provider in PROVIDERS:
+        return _open_exactly(ort, weights, label, provider, threads)
+    if provider != "auto":
+        raise ModelError(f"No provider is called {provider!r}; take one of auto, {', '.join(PROVIDERS)}.")
+    for name in _AUTO[:-1]:
+        if PROVIDERS[name][0] not in ort.get_available_providers():
+            continue
+        try:
+            return _open_exactly(ort, weights, label, name, threads)
+        except ModelError as error:
+            _log.warning("provider auto: %s", error)
+    return _open_exactly(ort, weights, label, _AUTO[-1], threads)
+
+
+def _open_exactly(ort: Any, weights: bytes, label: str, provider: str, threads: int | None) -> Any:
+    asked = PROVIDERS[provider]
+    available = ort.get_available_providers()
+    if asked[0] not in available:
+        raise ModelError(
+            f"Asked for provider {provider!r} ({asked[0]}), but this onnxruntime has only "
+            f"{', '.join(available)}. To get it: {_INSTALL_GPU}; or write provider: cpu."
+        )
+    try:
+        session = ort.InferenceSession(weights, _options(ort, threads), providers=list(asked))
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        raise ModelError(
+            f"{label}: onnxruntime {ort.__version__} cannot open the {len(weights)} byte ONNX file on "
+            f"{asked[0]}: {error}. If the file is truncated or not ONNX at all, fetch or export it again."
+        ) from error
+    # A provider whose libraries are missing is dropped from the list without an exception.
+    got = session.get_providers()
+    if got[0] != asked[0]:
+        raise ModelError(
+            f"Asked for provider {provider!r} ({asked[0]}), but onnxruntime opened {label} on {got[0]}: the "
+            f"GPU, its driver or the CUDA libraries are missing. To get it: {_INSTALL_GPU}; or write "
+            "provider: cpu."
+        )
+    return session
+
+
+def _options(ort: Any, threads: int | None) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.intra_op_num_threads = threads or 0  # 0: one for every physical core
+    return options
+
+
+def check_signature(session: Any, contract: Contract, label: str) -> None:
+    """Hold the graph's inputs and outputs against the contract.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    contract : Contract
+    label : str
+        How errors name the model.
+
+    Raises
+    ------
+    ModelError
+        More than one input or output, a wrong type, rank or number of channels, or a fixed frame size.
+    """
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ModelError(
+            f"{label}: the graph has inputs {[node.name for node in inputs]} and outputs "
+            f"{[node.name for node in outputs]}; a stain model has one of each. Export it again with the "
+            "planes stacked along the channel axis."
+        )
+    _check_tensor(inputs[0], contract.input_dtype, contract.planes.count, f"{label}: input")
+    _check_tensor(outputs[0], "uint16", len(contract.outputs), f"{label}: output")
+
+
+def _check_tensor(node: Any, dtype: str, channels: int, label: str) -> None:
+    wanted = "float" if dtype == "float32" else dtype
+    if node.type != f"tensor({wanted})":
+        raise ModelError(
+            f"{label} {node.name!r} is {node.type}, the contract needs tensor({wanted}). Export the graph "
+            "with normalisation and quantisation inside, uint16 in and out."
+        )
+    shape = list(node.shape)
+    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != channels):
+        raise ModelError(
+            f"{label} {node.name!r} has shape {shape}, the contract needs (1, {channels}, H, W). "
+            "Export the graph with these axes, or correct the contract's planes and outputs."
+        )
+    if any(isinstance(size, int) for size in shape[2:]):
+        raise ModelError(
+            f"{label} {node.name!r} has the fixed frame size {shape[2:]}; cameras differ. "
+            "Export the graph with dynamic height and width."
+        )
