@@ -68,9 +68,7 @@ def grid_graph(cell_px: int = 4) -> onnx.ModelProto:
     return graph(
         [
             _cast("planes", "real", TensorProto.FLOAT),
-            helper.make_node(
-                "AveragePool", ["real"], ["mean"], kernel_shape=[cell_px] * 2, strides=[cell_px] * 2
-            ),
+            helper.make_node("AveragePool", ["real"], ["mean"], kernel_shape=[cell_px] * 2, strides=[cell_px] * 2),
             helper.make_node("Resize", ["mean", "", "scales"], ["spread"], mode="nearest"),
             helper.make_node("Round", ["spread"], ["rounded"]),
             _cast("rounded", "stains", TensorProto.UINT16),
@@ -186,9 +184,7 @@ def two_stains_package(folder: Path) -> Package:
 
 def z_stack_package(folder: Path, planes: int = 3) -> Package:
     outputs = (Output(name="Nuclei", meaning="mean"), Output(name="Membrane", meaning="rest"))
-    return package(
-        folder, two_stains_graph(planes), outputs=outputs, planes=Planes(count=planes, spacing_um=1.0)
-    )
+    return package(folder, two_stains_graph(planes), outputs=outputs, planes=Planes(count=planes, spacing_um=1.0))
 
 
 def fragile_package(folder: Path) -> Package:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.filesize import decimal
 
-from livestain._cfg import check_rig_file, read_rig_file
-from livestain._errors import RigError
+from livestain.rigfile import check_rig_file, read_rig_file
+from livestain._errors import RigError, StoreError
 from livestain._experiment import load_experiment
 from livestain._journal import JOURNAL_NAME, read_lines
 from livestain._latency import run_stats
@@ -57,6 +57,8 @@ def check_experiment(path: Path, console: Console) -> bool:
 def _describe(experiment: Experiment, path: Path, ready: Prepared) -> list[str]:
     layout, camera = ready.layout, ready.camera
     folder = experiment.run_folder(path.stem)
+    if folder.exists():
+        raise StoreError(f"{folder} exists already, and a run is never overwritten. Give output.name another value.")
     lines = [
         f"camera     {', '.join(camera.names)}: {camera.width} x {camera.height} px, {camera.bits} bit, "
         + (f"{camera.pixel_size_um:g} um per pixel" if camera.pixel_size_um else "no pixel size"),

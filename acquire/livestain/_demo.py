@@ -8,9 +8,12 @@ import useq
 
 from livestain._errors import StoreError
 from livestain._experiment import Experiment, Output, Stain, load_rig
+from livestain._frame import Place
+from livestain._images import Images
+from livestain._journal import JOURNAL_NAME, read_header
+from livestain._lines import layout_from_header
 from livestain._picture import draw_panels
 from livestain._shipped import shipped_folder
-from livestain._store import IMAGES_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,15 +28,16 @@ def demo_experiment(out: Path, *, seconds: float, fps: float, size_px: int, seed
     """Describe the demo: bright field at `fps`, stained live, with true nuclear fluorescence now and then."""
     rig = load_rig(shipped_folder() / "simulated.yaml")
     camera = [("Scope", "Seed", seed), ("Camera", "Width", size_px), ("Camera", "Height", size_px)]
+    sequence = {
+        "channels": [
+            {"config": "BF", "exposure": 10},
+            {"config": "Nuclei", "exposure": 10, "acquire_every": _TRUE_EVERY},
+        ],
+        "time_plan": {"interval": 1 / fps, "loops": max(1, round(seconds * fps))},
+    }
     return Experiment(
         rig=rig.model_copy(update={"properties": camera}),
-        sequence=useq.MDASequence(
-            channels=[
-                useq.Channel(config="BF", exposure=10),
-                useq.Channel(config="Nuclei", exposure=10, acquire_every=_TRUE_EVERY),
-            ],
-            time_plan=useq.TIntervalLoops(interval=1 / fps, loops=max(1, round(seconds * fps))),
-        ),
+        sequence=useq.MDASequence.model_validate(sequence),
         stains=(Stain(model=DEMO_MODEL, channel="BF"),),
         output=Output(folder=out),
     )
@@ -52,15 +56,12 @@ def demo_picture(folder: Path) -> Path:
     StoreError
         If the run has no time point with all three.
     """
-    import zarr
-
-    group = zarr.open_group(folder / IMAGES_NAME, mode="r")
-    planes = group["0"]
-    ome = group.attrs["ome"]
-    pixel_size_um = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"][-1]
-    for t in range(planes.shape[0] - 1, -1, -1):
-        if t % _TRUE_EVERY == 0:
-            bright_field, true, predicted = (planes[t, c, 0] for c in range(3))
-            if bright_field.any() and true.any() and predicted.any():
-                return draw_panels(folder / "demo.png", bright_field, predicted, true, pixel_size_um)
+    layout = layout_from_header(read_header(folder / JOURNAL_NAME))
+    images = Images(folder, layout)
+    on_disk = set(images.places())
+    for t in reversed(range(images.n_t(0))):
+        bright_field, true, predicted = (Place(0, t, c, 0) for c in range(3))
+        if on_disk >= {bright_field, true, predicted}:
+            planes = [images.read(place) for place in (bright_field, predicted, true)]
+            return draw_panels(folder / "demo.png", planes[0], planes[1], planes[2], layout.pixel_size_um)
     raise StoreError(f"{folder} has no time point with bright field, true and predicted fluorescence to draw.")

@@ -181,18 +181,24 @@ def save_experiment(experiment: Experiment, path: Path) -> None:
 
 
 def _rig_data(document: Document, rig: Any) -> Any:
-    here = document.path.parent
     if isinstance(rig, dict):
         _refuse_unknown(document, rig, Rig, ("rig",))
-        return rig | ({"config": here / rig["config"]} if isinstance(rig.get("config"), str) else {})
+        written = rig.get("config")
+        if not isinstance(written, str):
+            return rig
+        return rig | {"config": _find_config(document, ("rig", "config"), written)}
     if not isinstance(rig, str):
         raise _fault(document, ("rig",), rig, "write a path, the name of a shipped rig, or a mapping")
-    path = here / rig
-    if not path.is_file():
-        path = shipped_config(rig) or path
-    if not path.is_file():
-        raise _fault(document, ("rig",), rig, f"there is no file {path}, and no shipped rig of that name")
-    return load_rig(path)
+    return load_rig(_find_config(document, ("rig",), rig))
+
+
+def _find_config(document: Document, where: tuple[str, ...], written: str) -> Path:
+    """Find a file beside the experiment, or among the shipped ones."""
+    path = document.path.parent / written
+    found = path if path.is_file() else shipped_config(written)
+    if found is None:
+        raise _fault(document, where, written, f"there is no file {path}, and no shipped rig of that name")
+    return found
 
 
 def _resolve_model(stain: Any, here: Path) -> Any:
@@ -292,7 +298,8 @@ def _fields(*models: type[BaseModel]) -> set[str]:
 
 
 def _subclasses(base: type) -> list[type]:
-    return [base, *(deep for direct in base.__subclasses__() for deep in _subclasses(direct))]
+    below: list[type] = base.__subclasses__()
+    return [base, *(deep for direct in below for deep in _subclasses(direct))]
 
 
 def _plan_fields(annotation: Any) -> set[str]:

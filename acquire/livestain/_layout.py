@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -41,13 +42,14 @@ class Image:
     """One place of the stage: a position, or a tile of a position's grid.
 
     `path` is its group inside the store ("" for the only image of a run), `well` its plate row, column and
-    field where there is a plate.
+    field where there is a plate; `own_z` whether its focal planes come from the position itself.
     """
 
     path: str
     name: str
     n_z: int
     well: tuple[str, str, int] | None = None
+    own_z: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,29 +143,29 @@ class Layout:
 def _images(sequence: useq.MDASequence) -> tuple[tuple[Image, ...], dict[tuple[int, int], int]]:
     positions = list(sequence.stage_positions) or [useq.Position(name="")]
     plan = sequence.stage_positions if isinstance(sequence.stage_positions, useq.WellPlatePlan) else None
-    found: list[tuple[tuple[int, int], str, int, tuple[str, str, int] | None]] = []
+    found: list[tuple[tuple[int, int], str, useq.MDASequence, tuple[str, str, int] | None]] = []
     for p, position in enumerate(positions):
         sub = _subsequence(p, position)
         grid = (sub.grid_plan if sub else None) or sequence.grid_plan
-        n_z = _n_z(sub) if sub and sub.z_plan else _n_z(sequence)
+        with_z = sub if sub and sub.z_plan else sequence
         name = position.name or (f"Position {p}" if len(positions) > 1 else "")
         for g in range(_n_grid(grid)):
             label = f"{name} tile {g}".strip() if grid else name
-            found.append(((p, g), label, n_z, _well(plan, p)))
+            found.append(((p, g), label, with_z, _well(plan, p)))
     well_fields: dict[tuple[str, str], int] = {}
     images: list[Image] = []
-    for i, (_, label, n_z, well) in enumerate(found):
+    for i, (_, label, with_z, well) in enumerate(found):
         if well:  # number the fields of each well, tiles of a grid included
             key = well[:2]
             well = (*key, well_fields.get(key, 0))
             well_fields[key] = well[2] + 1
         path = "/".join(map(str, well)) if well else (str(i) if len(found) > 1 else "")
-        images.append(Image(path, label or f"Image {i}", n_z, well))
+        images.append(Image(path, label, _n_z(with_z), well, own_z=with_z is not sequence))
     return tuple(images), {key: i for i, (key, *_) in enumerate(found)}
 
 
 def _subsequence(p: int, position: useq.Position) -> useq.MDASequence | None:
-    sub = getattr(position, "sequence", None)
+    sub: useq.MDASequence | None = getattr(position, "sequence", None)
     if sub is None:
         return None
     if beyond := {name for name in sub.model_fields_set if getattr(sub, name)} - _SUBSEQUENCE_MAY_HAVE:
@@ -220,15 +222,17 @@ def _z_step_um(sequence: useq.MDASequence) -> float | None:
     if sequence.z_plan is None:
         return None
     z_um = sorted(sequence.z_plan)
-    steps = [b - a for a, b in zip(z_um, z_um[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(z_um)]
     uniform = steps and all(math.isclose(s, steps[0], rel_tol=1e-3, abs_tol=1e-6) for s in steps)
     return steps[0] if uniform and steps[0] > 0 else None
 
 
 def _count_frames(sequence: useq.MDASequence, images: Sequence[Image], n_t: int, n_cameras: int) -> int:
     # By arithmetic: to iterate over the events of a week costs minutes.
-    channels = sequence.channels or (useq.Channel(config="Camera"),)
-    times = {c: math.ceil(n_t / c.acquire_every) for c in channels}
+    # useq heeds do_stack for the sequence's own z_plan, not for a position's.
+    channels = [(c.acquire_every, c.do_stack) for c in sequence.channels] or [(1, True)]
     return n_cameras * sum(
-        times[channel] * (image.n_z if channel.do_stack else 1) for channel in channels for image in images
+        math.ceil(n_t / every) * (image.n_z if stack or image.own_z else 1)
+        for every, stack in channels
+        for image in images
     )

@@ -80,14 +80,14 @@ def _image(layout: Layout, name: str, windows: Mapping[int, Window]) -> v05.Imag
         layout.pixel_size_um,
         layout.pixel_size_um,
     ]
-    axes = [
+    axes: list[v05.SpaceAxis | v05.TimeAxis | v05.ChannelAxis | v05.CustomAxis] = [
         v05.TimeAxis(name="t", unit="second") if layout.interval_s else v05.TimeAxis(name="t"),
         v05.ChannelAxis(name="c"),
         *(v05.SpaceAxis(name=axis, unit="micrometer") for axis in "zyx"),
     ]
     dataset = v05.Dataset(path="0", coordinateTransformations=[v05.ScaleTransformation(scale=scale)])
     return v05.Image(
-        multiscales=[v05.Multiscale(name=name, axes=axes, datasets=[dataset])],
+        multiscales=[v05.Multiscale(name=name or None, axes=axes, datasets=[dataset])],
         omero=v05.Omero(channels=[_channel(layout, i, windows) for i in range(len(layout.channels))]),
     )
 
@@ -130,7 +130,7 @@ def _plate_groups(layout: Layout) -> dict[str, Any]:
 
 
 def _row_name(number: int) -> str:
-    """A to Z, then AA, AB ... as on a 1536-well plate."""
+    """Name a plate's row: A to Z, then AA, AB ... as on a plate of 1536 wells."""
     letter = chr(ord("A") + number % 26)
     return letter if number < 26 else _row_name(number // 26 - 1) + letter
 

@@ -58,7 +58,8 @@ def draw_panels(
 
 def _stretch(image: NDArray[np.uint16]) -> NDArray[np.float64]:
     low, high = np.percentile(image, [0.5, 99.8])
-    return np.clip((image - low) / max(high - low, 1), 0, 1)
+    stretched: NDArray[np.float64] = np.clip((image - low) / max(high - low, 1), 0, 1)
+    return stretched
 
 
 def _tint(grey: NDArray[np.float64], rgb: tuple[int, int, int]) -> NDArray[np.float64]:

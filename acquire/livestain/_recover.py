@@ -1,31 +1,30 @@
-"""Brings a run that was killed back into order, and stains what it still owes."""
+"""Brings a run that was killed back into order, and makes the predictions that a run still owes."""
 
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from livestain._errors import ModelError, StoreError
 from livestain._experiment import Stain
 from livestain._frame import Place
+from livestain._images import Images, first_sentence
 from livestain._inputs import Inputs
 from livestain._journal import JOURNAL_NAME, mend, read_header, read_lines
-from livestain._latency import run_stats
+from livestain._latency import RunStats, run_stats
+from livestain._lines import layout_from_header
 from livestain._prepare import open_model
 from livestain._session import wanted_inputs
 from livestain._staining import Stainer
-from livestain._store import Store, lock_run
+from livestain._store import Store, crc32_of, lock_run
 from livestain_models.package import load_package
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from livestain._layout import Layout
+    from livestain._frame import Job
     from livestain._stain import StainModel
 
 __all__ = ["Recovered", "backfill", "damaged_planes", "recover"]
@@ -58,7 +57,7 @@ def recover(folder: Path) -> Recovered:
     """Mend a run folder after a crash, a kill or a loss of power. To do it twice changes nothing.
 
     A torn last line of the journal is cut off, raw planes that are whole on disk but not journalled are
-    journalled, the time axis is cut to what was acquired, and every journalled plane is read and held against
+    journalled, the time axes are cut to what was acquired, and every journalled plane is read and held against
     its checksum.
 
     Raises
@@ -66,38 +65,35 @@ def recover(folder: Path) -> Recovered:
     StoreError
         If the folder is no run, its journal has no header, or the run is still going on.
     """
-    journal_path = folder / JOURNAL_NAME
-    read_header(journal_path)
-    lock = lock_run(folder)
-    try:
-        torn = mend(journal_path)
-    finally:
-        lock.release()
-    header = read_header(journal_path)
-    lines = list(read_lines(journal_path))
+    journal = folder / JOURNAL_NAME
+    header = read_header(journal)
+    with lock_run(folder):
+        torn = mend(journal)
+    lines = list(read_lines(journal))
     store = Store.reopen(folder, header)
     try:
         known = {Place(*line["at"]) for line in lines if line["kind"] == "raw"}
         adopted = _adopt(store, known)
-        damaged = tuple(_damaged(store, lines))
-        store.forget_after(max((p.t for p in (*known, *adopted)), default=-1))
+        damaged = tuple(_damaged(store.images, lines))
+        store.forget_after(max((place.t for place in (*known, *adopted)), default=0))
     finally:
         store.close("recovered")
-    owed = len(list(_owed(store.layout, header, list(read_lines(journal_path)))))
+    owed = sum(1 for _ in _owed(header, list(read_lines(journal))))
     return Recovered(torn, len(adopted), damaged, len(known) + len(adopted), owed)
 
 
 def _adopt(store: Store, known: set[Place]) -> list[Place]:
-    """Journal the raw planes whose commit was done when the run died before its line was."""
+    """Journal the raw planes whose commit was done when the run died before it could say so."""
     acquired = {i for i, channel in enumerate(store.layout.channels) if not channel.predicted}
-    found = sorted((p for p in store.places_on_disk() if p.c in acquired and p not in known), key=dataclasses.astuple)
+    unknown = (place for place in store.images.places() if place.c in acquired and place not in known)
     whole: list[Place] = []
-    for place in found:
+    for place in sorted(unknown, key=dataclasses.astuple):
         try:
-            image = store.read(place)
+            crc32 = crc32_of(store.images.read(place))
         except StoreError:
-            continue  # not whole, never acknowledged: nothing was promised of it
-        store.note({"kind": "raw", "at": dataclasses.astuple(place), "crc32": _crc32(image), "recovered": True})
+            continue  # not whole, so never acknowledged: nothing was promised of it
+        line: dict[str, Any] = {"kind": "raw", "at": dataclasses.astuple(place), "crc32": crc32, "recovered": True}
+        store.note([line])
         whole.append(place)
     return whole
 
@@ -108,52 +104,47 @@ def damaged_planes(folder: Path) -> list[Place]:
     Raises
     ------
     StoreError
-        If the folder is no run or the run is going on.
+        If the folder is no run, or its images cannot be opened.
     """
-    journal_path = folder / JOURNAL_NAME
-    store = Store.reopen(folder, read_header(journal_path))
+    journal = folder / JOURNAL_NAME
+    layout = layout_from_header(read_header(journal))
     try:
-        return list(_damaged(store, read_lines(journal_path)))
-    finally:
-        store.release()
+        images = Images(folder, layout)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot open the images of {folder}: {first_sentence(error)}") from error
+    return list(_damaged(images, read_lines(journal)))
 
 
-def _damaged(store: Store, lines: Any) -> Iterator[Place]:
+def _damaged(images: Images, lines: Iterable[Mapping[str, Any]]) -> Iterator[Place]:
     expected: dict[Place, int] = {}
     for line in lines:
         if line["kind"] == "raw":
             expected[Place(*line["at"])] = line["crc32"]
-        elif line["kind"] == "stain" and line["status"] == "stained":
-            expected |= {Place(*at): crc for at, crc in zip(line["at"], line["crc32"], strict=True)}
-    for place, crc in expected.items():
+        elif line.get("status") == "stained":
+            expected |= {Place(*at): crc32 for at, crc32 in zip(line["at"], line["crc32"], strict=True)}
+    for place, crc32 in expected.items():
         try:
-            if _crc32(store.read(place)) != crc:
-                yield place
+            sound = crc32_of(images.read(place)) == crc32
         except StoreError:
+            sound = False
+        if not sound:
             yield place
 
 
-def _crc32(image: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(image))
-
-
-def _owed(layout: Layout, header: Mapping[str, Any], lines: list[dict[str, Any]]) -> Iterator[Any]:
+def _owed(header: Mapping[str, Any], lines: list[dict[str, Any]]) -> Iterator[Job]:
     """Give the jobs that the raw frames allow and that have no prediction on disk."""
-    stained = {
-        (line["stain"], tuple(line["at"][0]))
-        for line in lines
-        if line["kind"] == "stain" and line["status"] == "stained"
-    }
+    layout = layout_from_header(header)
+    stained = {(line["stain"], Place(*line["at"][0])) for line in lines if line.get("status") == "stained"}
     raw = [Place(*line["at"]) for line in lines if line["kind"] == "raw"]
     inputs = Inputs(layout, wanted_inputs(layout, [(s["channel"], s["planes"]) for s in header["stains"]]))
     for job in inputs.jobs_on_disk(raw):
-        if (job.stain, dataclasses.astuple(job.targets[0])) not in stained:
+        if (job.stain, job.targets[0]) not in stained:
             yield job
 
 
 def backfill(
     folder: Path, *, provider: str | None = None, on_progress: Callable[[int, int], None] = lambda *_: None
-) -> Any:
+) -> RunStats:
     """Make the predictions that a run still owes, with the models it was run with, from its raw planes.
 
     Parameters
@@ -163,7 +154,7 @@ def backfill(
     provider
         Where to run the models, if not where the experiment said.
     on_progress
-        Called with (done, owed) after each commit.
+        Called with (done, owed) after each prediction.
 
     Returns
     -------
@@ -177,29 +168,24 @@ def backfill(
     ModelError
         If a model cannot be had, is not the one of the run, or fails on a frame.
     """
-    journal_path = folder / JOURNAL_NAME
-    header = read_header(journal_path)
-    store = Store.reopen(folder, header)
-    stainer = None
-    try:
-        jobs = list(_owed(store.layout, header, list(read_lines(journal_path))))
-        if jobs:
-            stainer = _open_stainer(store, header, provider)
-        for done, job in enumerate(jobs, start=1):
-            store.commit([stainer.stain(job)])  # type: ignore[union-attr]
-            on_progress(done, len(jobs))
-    finally:
-        store.close("backfilled")
-        if stainer is not None:
-            stainer.close()
-    if stainer is not None and stainer.troubles:
-        raise ModelError(f"some predictions are still owed: {stainer.troubles[0]}")
-    return run_stats(read_lines(journal_path))
+    journal = folder / JOURNAL_NAME
+    header = read_header(journal)
+    with lock_run(folder):
+        mend(journal)
+    jobs = list(_owed(header, list(read_lines(journal))))
+    if jobs:
+        _fill(folder, header, jobs, provider, on_progress)
+    return run_stats(read_lines(journal))
 
 
-def _open_stainer(store: Store, header: Mapping[str, Any], provider: str | None) -> Stainer:
-    stains = [Stain.model_validate({k: v for k, v in s.items() if k in Stain.model_fields}) for s in header["stains"]]
-    layout = store.layout
+def _fill(
+    folder: Path,
+    header: Mapping[str, Any],
+    jobs: list[Job],
+    provider: str | None,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    stains = [Stain.model_validate({k: s[k] for k in Stain.model_fields if k in s}) for s in header["stains"]]
     packages = [load_package(stain.model) for stain in stains]
     for package, written in zip(packages, header["stains"], strict=True):
         if package.contract.weights_sha256 != written["weights_sha256"]:
@@ -208,9 +194,20 @@ def _open_stainer(store: Store, header: Mapping[str, Any], provider: str | None)
                 f"found now has {package.contract.weights_sha256[:12]}: its predictions would differ. Install the "
                 "version that the run names."
             )
+    layout = layout_from_header(header)
 
     def reopen(i: int, on_cpu: bool) -> StainModel:  # noqa: FBT001  (Stainer's protocol)
         return open_model(stains[i], packages[i], layout.height, layout.width, "cpu" if on_cpu else provider)
 
     models = [reopen(i, False) for i in range(len(stains))]  # noqa: FBT003
-    return Stainer(models, store.read, reopen)
+    store = Store.reopen(folder, header)
+    stainer = Stainer(models, store.images.read, reopen)
+    try:
+        for done, job in enumerate(jobs, start=1):
+            store.commit([stainer.stain(job)])
+            on_progress(done, len(jobs))
+    finally:
+        store.close("backfilled")
+        stainer.close()
+    if stainer.troubles:
+        raise ModelError(f"not all went well: {stainer.troubles[0]} `livestain stats {folder}` counts what is owed.")

@@ -5,7 +5,7 @@ camera -> MDARunner -> engine tap --+--> to_disk buffer -> writer thread: raw pl
                                     +--> to_stain buffer -> stain thread: planes -> model -> prediction
                                                               |--> to_disk: same OME-Zarr, same journal
                                                               +--> Latest (one slot; viewers poll it)
-"""  # noqa: D208  (a drawing)
+"""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from livestain._buffer import Buffer, BufferBroken
 from livestain._engine import TappedEngine
 from livestain._errors import LivestainError, RigError
 from livestain._frame import Note
+from livestain._lines import missing_line, stain_line
 from livestain._owed import Owed
-from livestain._store import stain_line
 from livestain._worker import Worker
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class DataPath:
             self.to_disk.put(Note(stain_line(job, "pending", "the model was busy")))
 
     def _missing(self, place: Place, why: str) -> None:
-        self.to_disk.put(Note({"kind": "missing", "at": [place.image, place.t, place.c, place.z], "why": why}))
+        self.to_disk.put(Note(missing_line(place, why)))
 
     # ---------------------------------------------------- writer thread
 

@@ -99,7 +99,7 @@ def run_experiment(
         on_ready(ready)
         provenance = _provenance(experiment, ready)
         header = {"stains": _stains_header(experiment, ready), "provenance": provenance}
-        store = Store.create(folder, ready.layout, header, provenance, sync=experiment.output.sync)
+        store = Store.create(folder, ready.layout, header, sync=experiment.output.sync)
         with _run_log(folder):
             log.info("run %s: %s", folder, yaml.safe_dump(provenance["software"], default_flow_style=True).strip())
             reason = "errored"
@@ -129,7 +129,7 @@ def _acquire(
 
     latest = Latest()
     viewer = Viewer(latest, on_stained) if on_stained else None
-    stainer = Stainer(ready.models, store.read, reopen)
+    stainer = Stainer(ready.models, store.images.read, reopen)
     frame_bytes = ready.layout.height * ready.layout.width * 2
     path = DataPath(
         ready.core,

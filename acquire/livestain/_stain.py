@@ -152,7 +152,7 @@ class OnnxModel:
         count = self.contract.planes.count
         if planes.ndim != 3 or planes.shape[0] != count or 0 in planes.shape:
             raise ModelError(f"{self.fingerprint} takes planes of shape ({count}, H, W), got {planes.shape}.")
-        if planes.dtype not in (np.uint8, np.uint16):
+        if planes.dtype.kind != "u" or planes.dtype.itemsize > 2:  # either byte order; the copy puts it right
             raise ModelError(f"{self.fingerprint} takes uint8 or uint16 camera frames, got {planes.dtype}.")
 
     def _tiles(self, length: int) -> tuple[_Tile, ...]:

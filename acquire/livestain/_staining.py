@@ -10,7 +10,7 @@ import numpy as np
 
 from livestain._errors import LivestainError
 from livestain._frame import Job, Note, Stained
-from livestain._store import stain_line
+from livestain._lines import stain_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

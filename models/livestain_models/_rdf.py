@@ -72,10 +72,7 @@ def _input(contract: Contract, sha256: str) -> dict[str, Any]:
         "axes": [
             {"type": "batch", "size": 1},
             {"type": "channel", "channel_names": channels},
-            *(
-                {"type": "space", "id": axis, "size": {"min": step, "step": step}, **scale}
-                for axis in ("y", "x")
-            ),
+            *({"type": "space", "id": axis, "size": {"min": step, "step": step}, **scale} for axis in ("y", "x")),
         ],
         "data": {"type": contract.input_dtype},
         "test_tensor": {"source": "test_input.npy", "sha256": sha256},

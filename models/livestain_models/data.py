@@ -89,14 +89,19 @@ def _images(run: Path) -> Iterator[tuple[str, zarr.Group]]:
         root = zarr.open_group(store, mode="r")
     except (FileNotFoundError, ValueError) as error:
         raise ModelError(f"{run} is no run folder: {store} does not open as OME-Zarr ({error}).") from error
-    if "multiscales" in _ome(root):
-        yield "", root
-        return
-    names = sorted(root.group_keys(), key=lambda name: (len(name), name))
-    images = [(name, root[name]) for name in names if "multiscales" in _ome(root[name])]
+    images = list(_images_below("", root))
     if not images:
         raise ModelError(f"{store} holds no image.")
-    yield from images  # type: ignore[misc]
+    yield from images
+
+
+def _images_below(path: str, group: zarr.Group) -> Iterator[tuple[str, zarr.Group]]:
+    """Find the images of a group: itself, one for each position, or those in the wells of a plate."""
+    if "multiscales" in _ome(group):
+        yield path, group
+        return
+    for name, child in sorted(group.groups(), key=lambda item: (len(item[0]), item[0])):
+        yield from _images_below(f"{path}/{name}".lstrip("/"), child)
 
 
 def _ome(group: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import warnings
 from typing import TYPE_CHECKING
 
@@ -90,22 +89,19 @@ def export_onnx(model: Deployed, contract: Contract, file: Path) -> None:
 
 
 def _exported(model: nn.Module, example: torch.Tensor, sizes: dict[int, object]) -> torch.onnx.ONNXProgram:
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            program = torch.onnx.export(
-                model,
-                (example,),
-                input_names=["planes"],
-                output_names=["stains"],
-                opset_version=OPSET,
-                dynamo=True,
-                dynamic_shapes=(sizes,),
-                verbose=False,
-            )
-    finally:
-        logging.getLogger("torch.onnx").setLevel(level)
+    with warnings.catch_warnings():
+        # torch 2.13 meets its own deprecation while it copies the exported program.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        program = torch.onnx.export(
+            model,
+            (example,),
+            input_names=["planes"],
+            output_names=["stains"],
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=(sizes,),
+            verbose=False,
+        )
     assert program is not None  # noqa: S101 - None only without dynamo
     return program
 

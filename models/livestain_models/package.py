@@ -135,9 +135,7 @@ def write_package(
     np.save(folder / "test_input.npy", test_input)
     np.save(folder / "test_output.npy", test_output)
     (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
-    hashes = {
-        name: sha256_of(folder / name) for name in ("weights.onnx", "test_input.npy", "test_output.npy")
-    }
+    hashes = {name: sha256_of(folder / name) for name in ("weights.onnx", "test_input.npy", "test_output.npy")}
     contract = contract.model_copy(update={"weights_sha256": hashes["weights.onnx"]})
     rdf = describe(contract, hashes, description=description, licence=licence, authors=authors)
     text = yaml.safe_dump(rdf, sort_keys=False, allow_unicode=True, width=110)
@@ -199,16 +197,12 @@ def _read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
     try:
         description = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"{file} is not valid YAML: {error}. Correct it or fetch the package again."
-        ) from error
+        raise ModelError(f"{file} is not valid YAML: {error}. Correct it or fetch the package again.") from error
     if not isinstance(description, dict) or description.get("type") != "model":
         raise ModelError(f"{file} does not describe a model: `type: model` is missing.")
     version = str(description.get("format_version"))
     if not version.startswith("0.5."):
-        raise ModelError(
-            f"{file}: format_version {version!r} is not read; convert the package to BioImage.IO 0.5."
-        )
+        raise ModelError(f"{file}: format_version {version!r} is not read; convert the package to BioImage.IO 0.5.")
     return file, description
 
 
@@ -253,13 +247,9 @@ def _checked_file(folder: Path, entry: Any, file: Path, label: str) -> Path:
     source = str(_dig(entry, "source"))
     path = folder / source
     if "://" in source or not path.resolve().is_relative_to(folder.resolve()):
-        raise ModelError(
-            f"{file}: {label} points to {source!r}, outside the package; put the file beside rdf.yaml."
-        )
+        raise ModelError(f"{file}: {label} points to {source!r}, outside the package; put the file beside rdf.yaml.")
     if not path.is_file():
-        raise ModelError(
-            f"{file}: {label} names {source!r}, which is not there. Fetch the whole package again."
-        )
+        raise ModelError(f"{file}: {label} names {source!r}, which is not there. Fetch the whole package again.")
     expected, got = _dig(entry, "sha256"), sha256_of(path)
     if got != expected:
         raise ModelError(

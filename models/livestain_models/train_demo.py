@@ -68,9 +68,7 @@ def train(pairs: Sequence[Pair], black: float, reference: float, steps: int, see
     rng = np.random.default_rng(seed)
     normalise = LocalContrast()
     # Fields are normalised whole, as on the microscope, and patches cut from them afterwards.
-    fields = [
-        normalise(torch.from_numpy(pair.planes.astype(np.float32))[None])[0] for pair in pairs
-    ]  # (1, H, W)
+    fields = [normalise(torch.from_numpy(pair.planes.astype(np.float32))[None])[0] for pair in pairs]  # (1, H, W)
     stains = [torch.from_numpy((pair.target.astype(np.float32) - black) / reference)[None] for pair in pairs]
 
     net = UNet()
@@ -105,9 +103,7 @@ def schedule(step: int, steps: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def draw(
-    fields: Sequence[Tensor], stains: Sequence[Tensor], rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
+def draw(fields: Sequence[Tensor], stains: Sequence[Tensor], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Cut a batch of patches at random, turned, mirrored, and with another contrast and noise."""
     xs, ys = [], []
     for index in rng.integers(0, len(fields), BATCH):
@@ -185,9 +181,7 @@ def say(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, export, score and write the package."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="RUN")
     parser.add_argument("--held-out", type=Path, nargs="+", required=True, metavar="RUN")
     parser.add_argument("--out", type=Path, default=ZOO)
@@ -199,9 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     held_out = [pair for run in args.held_out for pair in read_pairs(run, SOURCE, TARGET)]
     bright = np.stack([pair.target[::4, ::4] for pair in learn])
     black, white = np.percentile(bright, [10, 99.9])
-    say(
-        f"{len(learn)} pairs to learn from, {len(held_out)} held out; grey {black:.0f} is 0, {white:.0f} is 1"
-    )
+    say(f"{len(learn)} pairs to learn from, {len(held_out)} held out; grey {black:.0f} is 0, {white:.0f} is 1")
     model = train(learn, float(black), float(white - black), args.steps, args.seed)
 
     origin = f"{len(learn)} fields from {len(args.train)} runs of the simulated microscope; no real images"
@@ -211,12 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     noise = np.random.default_rng(args.seed).integers(0, 65536, (1, 1, 256, 320), dtype=np.uint16)
     side = PATCH_PX
     frames = [pair.planes[None, :, :side, :side] for pair in held_out]
-    scores = evaluate(weights, held_out, float(black), float(white - black)) | parity(
-        model, weights, [noise, *frames]
-    )
-    contract = contract.model_copy(
-        update={"scores": {name: round(value, 4) for name, value in scores.items()}}
-    )
+    scores = evaluate(weights, held_out, float(black), float(white - black)) | parity(model, weights, [noise, *frames])
+    contract = contract.model_copy(update={"scores": {name: round(value, 4) for name, value in scores.items()}})
 
     (given,) = frames[:1]
     (expected,) = open_session(weights.read_bytes(), "weights.onnx", "cpu").run(None, {"planes": given})

@@ -9,6 +9,7 @@ its kind is refused, so two cores can never share one by accident.
 from __future__ import annotations
 
 import threading
+import weakref
 from dataclasses import dataclass, field
 
 from livestain._errors import RigError
@@ -16,7 +17,7 @@ from livestain._errors import RigError
 __all__ = ["Bench", "join_bench", "open_bench"]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Bench:
     """Where stages, wheel, SLM and shutter stand; written by the devices, read at each exposure."""
 
@@ -35,8 +36,9 @@ _building = threading.local()
 
 def open_bench() -> Bench:
     """Start a new bench that devices built from now on in this thread will join."""
-    _building.bench = Bench()
-    return _building.bench  # type: ignore[no-any-return]
+    bench = Bench()
+    _building.bench = weakref.ref(bench)  # the devices keep it, and so the sample, alive
+    return bench
 
 
 def join_bench(kind: str) -> Bench:
@@ -47,7 +49,7 @@ def join_bench(kind: str) -> Bench:
     RigError
         No head device was loaded before, or the bench has one of this kind already.
     """
-    bench: Bench | None = getattr(_building, "bench", None)
+    bench: Bench | None = getattr(_building, "bench", lambda: None)()
     if bench is None or kind in bench.joined:
         raise RigError(
             f"A simulated {kind} was loaded without a microscope of its own before it; in the configuration file put "

@@ -170,7 +170,7 @@ class Population:
             return
         at = np.stack([c["x_um"], c["y_um"]], axis=1)
         reach_um = 2 * TOUCHING * float(c["radius_um"].max())
-        pairs = cKDTree(at % self.edge_um, boxsize=[self.edge_um, self.edge_um]).query_pairs(
+        pairs = cKDTree(at % self.edge_um, boxsize=np.full(2, self.edge_um)).query_pairs(
             reach_um, output_type="ndarray"
         )
         i, j = pairs[:, 0], pairs[:, 1]

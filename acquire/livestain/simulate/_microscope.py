@@ -34,6 +34,7 @@ STAINS: dict[str, tuple[Kind, float, float, float]] = {
     "Dead": ("dead", 0.64, 300.0, 7.0),
 }
 LAMP_PER_MS = 1200.0
+PHASE_LAMP = 0.35  # interference is up to nine times brighter than the background; this leaves it headroom
 MARGIN_UM = 11.0  # light from this far outside the field is blurred into it
 
 CELL_TABLE = np.dtype(
@@ -158,7 +159,8 @@ class Microscope:
     @property
     def time_s(self) -> float:
         """Sample time of the scene that the latest exposure saw."""
-        return self._built().population.time_s
+        sample = self._sample
+        return 0.0 if sample is None else sample.population.time_s
 
     def expose(self, exposure_ms: float, roi: tuple[int, int, int, int] | None = None) -> NDArray[np.uint16]:
         """Take one image and let the sample's clock go on.
@@ -274,7 +276,8 @@ class Microscope:
             image = sample.optics.interference(phase, z_um, 2 * math.pi * b.slm_level / 256, rest)
         else:
             image = sample.optics.bright_field(self._spectrum(sample, "phase", field), z_um, rest)
-        return np.asarray(self._cut(image) * np.float32(LAMP_PER_MS) * sample.sensor.lamp, np.float32)
+        lamp_per_ms = LAMP_PER_MS * (PHASE_LAMP if b.channel == "Phase" else 1)
+        return np.asarray(self._cut(image) * np.float32(lamp_per_ms) * sample.sensor.lamp, np.float32)
 
     def _map(self, sample: _Sample, kind: Kind, field: Field) -> NDArray[np.float32]:
         key = (kind, field, sample.population.time_s)

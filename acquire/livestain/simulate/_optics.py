@@ -1,13 +1,14 @@
 """From the sample's maps to the light on the sensor: bright field, spatial light interference, fluorescence.
 
 Bright field is the partially coherent image of a weak object (Streibl 1985; Sheppard and Mao 1989):
-I = 1 + 2 Im T * phase - 2 Re T * absorption in frequency space, with
+I = 1 - 2 Im T * phase - 2 Re T * absorption in frequency space, with
 
     T(q) = 1/|S| * integral over the condenser disc S of P(s) P(s + q) exp(i (w(s + q) - w(s))) ds
     w(s) = 2 pi z sqrt(1/wavelength^2 - |s|^2)          (angular spectrum, dry objective)
 
 Fluorescence uses the same integral with the whole pupil as the source, which is the defocused incoherent OTF
 (Hopkins 1955). Spatial light interference (Wang 2011) is not weak: |U0 exp(i shift) + U1|^2 of the full field.
+With the stage z above focus, the light imaged is that at -z, seen from the sample.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ class Optics:
         """Return intensity relative to the background, from the spectrum of the phase map (rad)."""
 
         def build() -> Transfer:
-            transfer = self._radial(z_um, self._wavelength_um, self._condenser_na)
-            return self._spread(2 * (transfer.imag - ABSORPTION_PER_RAD * transfer.real))
+            transfer = self._radial(-z_um, self._wavelength_um, self._condenser_na)
+            return self._spread(-2 * (transfer.imag + ABSORPTION_PER_RAD * transfer.real))
 
         transfer = self._keep(_Key("bright field", z_um, self._wavelength_um), build)
         image = self._back(spectrum * transfer, shift_px)
@@ -141,8 +142,8 @@ class Optics:
 
         def build_pupil() -> Transfer:
             q2 = self._full_q2()
-            wave = 2 * np.pi * z_um * (np.sqrt(np.maximum(1 / self._wavelength_um**2 - q2, 0)))
-            wave -= 2 * np.pi * z_um / self._wavelength_um
+            wave = -2 * np.pi * z_um * np.sqrt(np.maximum(1 / self._wavelength_um**2 - q2, 0))
+            wave += 2 * np.pi * z_um / self._wavelength_um
             return np.asarray(np.exp(1j * wave) * (q2 <= (self._na / self._wavelength_um) ** 2), np.complex64)
 
         def build_undiffracted() -> Transfer:

@@ -8,7 +8,6 @@ camera, which free-runs: a time-lapse of one channel with interval 0 becomes a b
 from __future__ import annotations
 
 import itertools
-import math
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -109,6 +108,7 @@ class Scope(GenericDevice):
             property_type=kind,
             getter=partial(_get_setting, field),
             setter=partial(_set_setting, name),
+            is_pre_init=True,  # so that a saved configuration has it; it can be set at any time
             allowed_values=CLOCKS if name == "Clock" else None,
         )
 
@@ -138,8 +138,12 @@ class Camera(TimedCamera):
         if not isinstance(bench.microscope, Microscope):
             raise RigError("Camera was loaded without a Scope; load livestain.simulate.devices,Scope before it.")
         self._microscope = bench.microscope
-        self.register_property("Width", property_type=int, getter=Camera.get_width, setter=Camera.set_width)
-        self.register_property("Height", property_type=int, getter=Camera.get_height, setter=Camera.set_height)
+        self.register_property(
+            "Width", property_type=int, getter=Camera.get_width, setter=Camera.set_width, is_pre_init=True
+        )
+        self.register_property(
+            "Height", property_type=int, getter=Camera.get_height, setter=Camera.set_height, is_pre_init=True
+        )
 
     def sensor_shape(self) -> tuple[int, int]:
         """Return (height, width)."""
@@ -313,7 +317,9 @@ class SLM(SLMDevice):
     """A spatial light modulator in the plane where the undiffracted light is a spot: it delays that light alone.
 
     The delay is the mean of the 64 x 64 pixels (uint8) / 256 of a wave: 0, 64, 128, 192 are the four steps of
-    spatial light interference microscopy. At 0 the channel BF is plain bright field.
+    spatial light interference microscopy. At 0 the channel BF is plain bright field with the open condenser; at
+    any other value, and always in the channel Phase (whose lamp is dimmer, so that nothing saturates), the
+    illumination is the narrow ring that interference needs.
 
     Properties
     ----------
@@ -354,9 +360,8 @@ class SLM(SLMDevice):
 
     def set_value(self, value: float) -> None:
         """Show `value` on all pixels."""
-        level = parse_float("Value", value, 0, 255)
-        self._loaded = np.full(self.shape(), math.floor(level), np.uint8)
-        self._bench.slm_level = level
+        # The pattern loaded stays: an acquisition loads it, sets the channel's preset, and only then displays it.
+        self._bench.slm_level = parse_float("Value", value, 0, 255)
 
     def set_exposure(self, interval_ms: float) -> None:
         """Set an exposure; kept, without effect."""

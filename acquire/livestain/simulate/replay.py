@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from livestain._errors import RigError
 from livestain.simulate._bench import open_bench
@@ -12,6 +12,8 @@ from livestain.simulate._properties import parse_choice, parse_float, parse_int
 from livestain.simulate._recording import Recording, open_recording
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import DTypeLike, NDArray
 
@@ -50,14 +52,19 @@ class ReplayCamera(TimedCamera):
         self._loop = False
         self._next = 0
         cls = ReplayCamera
-        self.register_property("Source", property_type=str, getter=cls.get_source, setter=cls.set_source)
-        self.register_property(
-            "Axis", property_type=str, getter=cls.get_axis, setter=cls.set_axis, allowed_values=("t", "z")
+        offered: tuple[tuple[str, type, Callable[..., Any], Callable[..., None]], ...] = (
+            ("Source", str, cls.get_source, cls.set_source),
+            ("Axis", str, cls.get_axis, cls.set_axis),
+            ("StepSize_um", float, cls.get_step_um, cls.set_step_um),
+            ("FirstPlane_um", float, cls.get_first_um, cls.set_first_um),
+            ("Loop", int, cls.get_loop, cls.set_loop),
+            ("NextFrame", int, cls.get_next, cls.set_next),
         )
-        self.register_property("StepSize_um", property_type=float, getter=cls.get_step_um, setter=cls.set_step_um)
-        self.register_property("FirstPlane_um", property_type=float, getter=cls.get_first_um, setter=cls.set_first_um)
-        self.register_property("Loop", property_type=int, getter=cls.get_loop, setter=cls.set_loop)
-        self.register_property("NextFrame", property_type=int, getter=cls.get_next, setter=cls.set_next)
+        for name, kind, getter, setter in offered:
+            # Pre-init, so that a saved configuration has it; each can be set at any time.
+            self.register_property(
+                name, property_type=kind, getter=getter, setter=setter, is_pre_init=name != "NextFrame"
+            )
 
     # ------------------------------------------------------------------ the camera
 

@@ -10,16 +10,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from livestain._cfg import FIELD_COUNTS, OBSOLETE, PY_PREFIX, Finding, empty_field, nearest
-from livestain._cfg_devices import DEVICE_RULES
-from livestain._cfg_presets import PRESET_RULES, named_lines
+from livestain.rigfile._devices import DEVICE_RULES
+from livestain.rigfile._presets import PRESET_RULES, named_lines
+from livestain.rigfile._read import (
+    FIELD_COUNTS,
+    OBSOLETE,
+    PY_PREFIX,
+    Finding,
+    RigFile,
+    empty_field,
+    nearest,
+    read_rig_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from livestain._cfg import RigFile, Statement
+    from livestain.rigfile._read import Statement
 
-__all__ = ["check_rig_file"]
+__all__ = ["Finding", "RigFile", "check_rig_file", "read_rig_file"]
 
 FORMS = {
     "Device": "Device,LABEL,LIBRARY,DEVICE",
@@ -46,7 +55,7 @@ def check_rig_file(rig: RigFile) -> list[Finding]:
     Parameters
     ----------
     rig : RigFile
-        From `livestain._cfg.read_rig_file`.
+        From `read_rig_file`.
 
     Returns
     -------
@@ -83,9 +92,7 @@ def _no_command(written: str) -> tuple[str, str]:
 def obsolete_commands(rig: RigFile) -> Iterator[Finding]:
     for s in rig.statements:
         if s.keyword == "Config" and len(s.fields) == 4:
-            yield Finding(
-                s.line, "warning", "Micro-Manager skips 'Config' lines.", "Write it as ConfigGroup."
-            )
+            yield Finding(s.line, "warning", "Micro-Manager skips 'Config' lines.", "Write it as ConfigGroup.")
         elif s.keyword in OBSOLETE:
             what = f"Micro-Manager has removed the command {s.keyword!r} and refuses the file."
             yield Finding(s.line, "error", what, "Remove the line.")
@@ -98,9 +105,7 @@ def field_counts(rig: RigFile) -> Iterator[Finding]:
             continue
         form = f"Write {FORMS[s.keyword]}."
         if (place := empty_field(s)) is not None:
-            what = (
-                f"Field {place + 1} after {s.keyword} is empty; Micro-Manager drops it and shifts the rest."
-            )
+            what = f"Field {place + 1} after {s.keyword} is empty; Micro-Manager drops it and shifts the rest."
             yield Finding(s.line, "error", what, form)
         elif len(s.fields) not in counts:
             yield Finding(s.line, "error", _wrong_count(s, counts), form)
@@ -119,6 +124,16 @@ def _wrong_count(s: Statement, counts: tuple[int, ...]) -> str:
 
 def _only_python(rig: RigFile) -> Literal["error", "warning"]:
     return "error" if rig.python_devices else "warning"
+
+
+def missing_values(rig: RigFile) -> Iterator[Finding]:
+    """Find settings that end before the value; one comma more says that empty is meant."""
+    for s in rig.of("Property", "ConfigGroup"):
+        fields = s.fields[-2:]
+        short = len(s.fields) == (2 if s.keyword == "Property" else 4)
+        if short and not s.trailing and fields[0] != "Core":
+            what = f"{fields[1]} of {fields[0]!r} stands without a value, so it is set to nothing."
+            yield Finding(s.line, "warning", what, "Add the value; or a comma, if empty is meant.")
 
 
 def padded_fields(rig: RigFile) -> Iterator[Finding]:
@@ -149,9 +164,7 @@ def foreign_letters(rig: RigFile) -> Iterator[Finding]:
 
 def byte_order_mark(rig: RigFile) -> Iterator[Finding]:
     if rig.comments and rig.comments[0][1].startswith("\ufeff"):
-        what = (
-            "The file starts with a byte-order mark, which UniMMCore, the loader of Python devices, refuses."
-        )
+        what = "The file starts with a byte-order mark, which UniMMCore, the loader of Python devices, refuses."
         yield Finding(1, _only_python(rig), what, "Save it as UTF-8 without BOM.")
 
 
@@ -164,15 +177,14 @@ def python_lines(rig: RigFile) -> Iterator[Finding]:
     for s in rig.statements:
         if s.keyword == "pyDevice" and not s.python:
             what = f"Plain Micro-Manager skips pyDevice, so {s[0]!r} exists for UniMMCore only."
-            yield Finding(
-                s.line, "warning", what, f"Start the line with {PY_PREFIX!r}, so that this is seen."
-            )
+            yield Finding(s.line, "warning", what, f"Start the line with {PY_PREFIX!r}, so that this is seen.")
 
 
 LINE_RULES: tuple[Callable[[RigFile], Iterator[Finding]], ...] = (
     unknown_keywords,
     obsolete_commands,
     field_counts,
+    missing_values,
     padded_fields,
     foreign_letters,
     byte_order_mark,

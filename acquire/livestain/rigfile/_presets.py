@@ -6,19 +6,17 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from livestain._cfg import Finding, Setting, nearest, number
+from livestain.rigfile._read import Finding, Setting, nearest, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from livestain._cfg import RigFile
+    from livestain.rigfile._read import RigFile
 
 __all__ = ["PRESET_RULES", "named_lines", "property_settings"]
 
 FORBIDDEN = "/\\*!'"  # in preset names, by MMCore
-DEFAULT_LABEL = re.compile(
-    r"([A-Za-z]+[-_ ]?)?(\d+)"
-)  # "State-3", "Position 4", "5": what adapters start with
+DEFAULT_LABEL = re.compile(r"([A-Za-z]+[-_ ]?)?([0-9]{1,9})")  # "State-3", "Position 4", "5": what adapters start with
 FEW = 6
 PLAUSIBLE_UM = (0.005, 50.0)  # a pixel in the sample plane, from super-resolution to a macro lens
 AFFINE_TOLERANCE = 0.05
@@ -56,16 +54,12 @@ def _presets(rig: RigFile) -> Iterator[tuple[str, list[Setting]]]:
 
 def state_labels(rig: RigFile) -> Iterator[Finding]:
     for s in rig.of("Label"):
-        if not re.fullmatch(r"\d+", s[1].strip()):
-            what = (
-                f"State {s[1]!r} of {s[0]!r} is no whole number from 0 on; Micro-Manager reads it as another."
-            )
+        if not re.fullmatch(r"[0-9]{1,9}", s[1].strip()):
+            what = f"State {s[1]!r} of {s[0]!r} is no whole number from 0 on; Micro-Manager reads it as another."
             yield Finding(s.line, "error", what, "Write the number of the position, counted from 0.")
         elif (count := _positions(rig).get(s[0])) is not None and int(s[1]) >= count:
             what = f"State {s[1]} of {s[0]!r} is labelled {s[2]!r}, but 'Number of positions' is {count}."
-            yield Finding(
-                s.line, "error", what, f"States are 0 to {count - 1}: raise the number, or drop the label."
-            )
+            yield Finding(s.line, "error", what, f"States are 0 to {count - 1}: raise the number, or drop the label.")
 
 
 def repeated_labels(rig: RigFile) -> Iterator[Finding]:
@@ -88,14 +82,14 @@ def repeated_labels(rig: RigFile) -> Iterator[Finding]:
 def _positions(rig: RigFile) -> dict[str, int]:
     """How many states a device has, where the file says so."""
     given = {s[0]: s[2] for s in rig.of("Property") if s[1] == "Number of positions"}
-    return {device: int(count) for device, count in given.items() if re.fullmatch(r"\d+", count)}
+    return {device: int(count) for device, count in given.items() if re.fullmatch(r"[0-9]{1,9}", count)}
 
 
 def _labels(rig: RigFile) -> dict[str, dict[str, int]]:
     """Device -> label -> state after all Label lines: a state has one label, a label one state."""
     devices: dict[str, dict[str, int]] = {}
     for s in rig.of("Label"):
-        if not re.fullmatch(r"\d+", s[1].strip()):
+        if not re.fullmatch(r"[0-9]{1,9}", s[1].strip()):
             continue
         labels, state = devices.setdefault(s[0], {}), int(s[1])
         for name in [n for n, old in labels.items() if old == state or n == s[2]]:
@@ -140,7 +134,7 @@ def states_out_of_range(rig: RigFile) -> Iterator[Finding]:
         count = positions.get(x.device)
         if count is None or x.property != "State":
             continue
-        if not re.fullmatch(r"\d+", x.value) or int(x.value) >= count:
+        if not re.fullmatch(r"[0-9]{1,9}", x.value) or int(x.value) >= count:
             what = f"{x.device!r} has {count} positions, so states 0 to {count - 1}, got {x.value!r}."
             yield Finding(x.line, "error", what, "Name one of its states, or raise the number of positions.")
 
@@ -177,9 +171,7 @@ def repeated_settings(rig: RigFile) -> Iterator[Finding]:
                 what = f"{where} to {x.value!r} twice (first on line {first.line})."
                 yield Finding(x.line, "warning", what, "Remove one of the two lines.")
             else:
-                what = (
-                    f"{where} to {first.value!r} (line {first.line}) and here to {x.value!r}, which counts."
-                )
+                what = f"{where} to {first.value!r} (line {first.line}) and here to {x.value!r}, which counts."
                 yield Finding(x.line, "error", what, "Keep the one that is meant.")
 
 
@@ -210,15 +202,14 @@ def twin_presets(rig: RigFile) -> Iterator[Finding]:
             twin = seen.setdefault(key, preset)
             if twin != preset:
                 what = f"Presets {twin!r} and {preset!r} of {where} are the same settings."
-                yield Finding(
-                    settings[0].line, "warning", what, "Change one; the first by name is what is reported."
-                )
+                yield Finding(settings[0].line, "warning", what, "Change one; the first by name is what is reported.")
 
 
 def channels(rig: RigFile) -> Iterator[Finding]:
     named = [x.value for x in property_settings(rig) if x.device == "Core" and x.property == "ChannelGroup"]
     if not any(rig.groups.get(g) for g in [*named, "Channel"]):
-        groups = f"the groups are {_some(rig.groups)}" if rig.groups else "there are no groups"
+        others = [group for group in rig.groups if group != "System"]
+        groups = f"the groups are {_some(others)}" if others else "there are no groups"
         what = f"No channel group: an experiment's channels are presets of the group 'Channel', and {groups}."
         yield Finding(
             None,
@@ -242,9 +233,7 @@ def pixel_sizes(rig: RigFile) -> Iterator[Finding]:
         yield from _one_pixel_size(s.line, s[0], s[1])
         text, line = sized.setdefault(s[0], (s[1], s.line))
         if number(text) != number(s[1]):
-            what = (
-                f"The pixel size of {s[0]!r} is {text} um on line {line} and {s[1]} um here; the last counts."
-            )
+            what = f"The pixel size of {s[0]!r} is {text} um on line {line} and {s[1]} um here; the last counts."
             yield Finding(s.line, "error", what, "Keep the measured one.")
     for preset, settings in rig.pixel_presets.items():
         if preset not in sized:
@@ -259,14 +248,10 @@ def _one_pixel_size(line: int, preset: str, text: str) -> Iterator[Finding]:
         yield Finding(line, "error", what, "Write micrometres in the sample, with a decimal point.")
     elif size == 0:
         what = f"The pixel size of {preset!r} is 0, Micro-Manager's word for not measured."
-        yield Finding(
-            line, "warning", what, "Measure it with a stage micrometer, or camera pixel / magnification."
-        )
+        yield Finding(line, "warning", what, "Measure it with a stage micrometer, or camera pixel / magnification.")
     elif not PLAUSIBLE_UM[0] <= size <= PLAUSIBLE_UM[1]:
         what = f"The pixel size of {preset!r} is {text} um."
-        yield Finding(
-            line, "warning", what, "Check the unit: micrometres in the sample, not nm, not on the chip."
-        )
+        yield Finding(line, "warning", what, "Check the unit: micrometres in the sample, not nm, not on the chip.")
 
 
 def pixel_size_order(rig: RigFile) -> Iterator[Finding]:
@@ -281,14 +266,8 @@ def pixel_size_order(rig: RigFile) -> Iterator[Finding]:
     for s in rig.of(*keywords):
         if s[0] not in first:
             close = nearest(s[0], first)
-            remedy = (
-                f"Did you mean {close!r}?"
-                if close
-                else f"Add ConfigPixelSize,{s[0]},DEVICE,PROPERTY,VALUE above."
-            )
-            yield Finding(
-                s.line, "error", f"{s.keyword} is for {s[0]!r}, which no ConfigPixelSize defines.", remedy
-            )
+            remedy = f"Did you mean {close!r}?" if close else f"Add ConfigPixelSize,{s[0]},DEVICE,PROPERTY,VALUE above."
+            yield Finding(s.line, "error", f"{s.keyword} is for {s[0]!r}, which no ConfigPixelSize defines.", remedy)
         elif first[s[0]] > s.line:
             what = f"{s.keyword} is for {s[0]!r}, which is defined only on line {first[s[0]]}."
             yield Finding(s.line, "error", what, "Move it below that line.")
@@ -297,9 +276,7 @@ def pixel_size_order(rig: RigFile) -> Iterator[Finding]:
 def pixel_size_numbers(rig: RigFile) -> Iterator[Finding]:
     for s in rig.of("PixelSizeAngle_dxdz", "PixelSizeAngle_dydz", "PixelSizeOptimalZ_Um"):
         if math.isnan(number(s[1])):
-            yield Finding(
-                s.line, "error", f"{s.keyword} of {s[0]!r} is no number: {s[1]!r}.", "Write a number."
-            )
+            yield Finding(s.line, "error", f"{s.keyword} of {s[0]!r} is no number: {s[1]!r}.", "Write a number.")
     for s in rig.of("PixelSizeAffine"):
         values = [number(text) for text in s.fields[1:]]
         if any(map(math.isnan, values)):

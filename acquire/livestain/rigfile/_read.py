@@ -96,7 +96,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class RigFile:
-    """What a rig file declares. Nothing is checked here: `livestain._cfg_check.check_rig_file` does.
+    """What a rig file declares. Nothing is checked here: `livestain.rigfile.check_rig_file` does.
 
     `groups` maps group -> preset -> settings; `pixel_presets` maps a pixel-size preset to the settings
     that select it; `pixel_sizes_um` holds the positive sizes only; `roles` maps a Core role ("Camera",
@@ -179,9 +179,7 @@ def read_rig_file(path: Path) -> RigFile:
         elif line.strip():
             comments.append((line_number, line))
     _refuse_other_formats(path, statements)
-    rig = RigFile(
-        path, tuple(statements), tuple(comments), (*findings, *line_ends), python_devices=python_rig
-    )
+    rig = RigFile(path, tuple(statements), tuple(comments), (*findings, *line_ends), python_devices=python_rig)
     _collect(rig)
     return rig
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from livestain._cfg import ROLES, Finding, nearest, number
-from livestain._cfg_adapters import CAMERA_LIBRARIES, DEVICE_TYPES, OTHER_LIBRARIES
-from livestain._cfg_presets import named_lines, property_settings
+from livestain.rigfile._adapters import CAMERA_LIBRARIES, DEVICE_TYPES, OTHER_LIBRARIES
+from livestain.rigfile._presets import named_lines, property_settings
+from livestain.rigfile._read import ROLES, Finding, nearest, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from livestain._cfg import RigFile, Statement
+    from livestain.rigfile._read import RigFile, Statement
 
 __all__ = ["DEVICE_RULES"]
 
@@ -43,9 +43,7 @@ def initialisation(rig: RigFile) -> Iterator[Finding]:
         if s.keyword != "Property":
             first_device = first_device or s.line
             if started:
-                what = (
-                    f"Device {s[0]!r} is declared after Property,Core,Initialize,1 and is never initialised."
-                )
+                what = f"Device {s[0]!r} is declared after Property,Core,Initialize,1 and is never initialised."
                 yield Finding(s.line, "error", what, "Move the line up to the other devices.")
         elif (s[0], s[1], s[2]) == ("Core", "Initialize", "1"):
             if started:
@@ -112,9 +110,7 @@ def undeclared_devices(rig: RigFile) -> Iterator[Finding]:
         what += f" ({named_lines(lines)})." if len(lines) > 1 else "."
         close = nearest(label, rig.devices)
         remedy = f"Did you mean {close!r}? Otherwise declare it with" if close else "Declare it with"
-        yield Finding(
-            lines[0], "error", what, f"{remedy} Device,{label.strip()},LIBRARY,DEVICE, or remove the use."
-        )
+        yield Finding(lines[0], "error", what, f"{remedy} Device,{label.strip()},LIBRARY,DEVICE, or remove the use.")
     for s in rig.of("Property", "Label", "Delay", "FocusDirection", "Parent"):
         label = s[2] if s[0] == "Core" and s[1] in ROLES else s[0]
         if label in rig.devices and rig.devices[label].line > s.line:
@@ -124,9 +120,7 @@ def undeclared_devices(rig: RigFile) -> Iterator[Finding]:
 
 def _references(rig: RigFile) -> Iterator[tuple[str, int]]:
     """Every (device label, line) the file uses, in file order."""
-    found: list[tuple[str, int]] = [
-        (s[0], s.line) for s in rig.of("Label", "Delay", "FocusDirection", "Parent")
-    ]
+    found: list[tuple[str, int]] = [(s[0], s.line) for s in rig.of("Label", "Delay", "FocusDirection", "Parent")]
     found += [(s[1], s.line) for s in rig.of("Parent") if s[1]]
     for x in property_settings(rig):
         found.append((x.device, x.line))
@@ -213,16 +207,12 @@ def _channel_group(rig: RigFile, line: int, group: str, *, in_order: bool) -> It
         yield Finding(line, "error", f"ChannelGroup names {group!r}, which is no group of this file.", remedy)
     elif in_order and not any(s.line < line for s in rig.of("ConfigGroup") if s[0] == group):
         what = f"ChannelGroup names {group!r} before the group is defined."
-        yield Finding(
-            line, "error", what, "Move the line below the group, or into the preset System,Startup."
-        )
+        yield Finding(line, "error", what, "Move the line below the group, or into the preset System,Startup.")
 
 
 def camera(rig: RigFile) -> Iterator[Finding]:
     if not rig.devices:
-        yield Finding(
-            None, "error", "No device is declared.", "Add lines such as Device,Camera,DemoCamera,DCam."
-        )
+        yield Finding(None, "error", "No device is declared.", "Add lines such as Device,Camera,DemoCamera,DCam.")
         return
     if any(x.device == "Core" and x.property == "Camera" and x.value for x in property_settings(rig)):
         return
@@ -283,9 +273,7 @@ def serial_ports(rig: RigFile) -> Iterator[Finding]:
             users.setdefault(s[2], []).append(s)
         elif SERIAL_NAME.fullmatch(s[2]):
             close = nearest(s[2], rig.devices)
-            remedy = f"Declare it: Device,{s[2]},SerialManager,{s[2]}" + (
-                f"; or is {close!r} meant?" if close else "."
-            )
+            remedy = f"Declare it: Device,{s[2]},SerialManager,{s[2]}" + (f"; or is {close!r} meant?" if close else ".")
             yield Finding(s.line, "error", f"{s[0]!r} is on port {s[2]!r}, which is never declared.", remedy)
         elif s[2] == "Undefined":
             yield Finding(s.line, "warning", f"{s[0]!r} has no port yet.", "Name the serial port it is on.")
