@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from livestain_models.contract import Output, Planes
-from model_builders import contract
+from tests.model_builders import contract
 
 REFUSED = {
     "no outputs": {"outputs": ()},

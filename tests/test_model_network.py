@@ -15,7 +15,7 @@ from livestain_models.contract import Output, Planes
 from livestain_models.export import export_onnx, parity, precise_batchnorm
 from livestain_models.package import verify_package, write_package
 from livestain_models.unet import Deployed, LocalContrast, UNet
-from model_builders import contract
+from tests.model_builders import contract
 
 OUTPUTS = (Output(name="Nuclei", meaning="x"), Output(name="Membrane", meaning="y"))
 

@@ -13,9 +13,7 @@ import yaml
 
 from livestain_models._errors import ModelError
 from livestain_models.package import load_package, verify_package, write_package, zoo
-from model_builders import blur_package, fragile_graph, package, two_stains_package, z_stack_package
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+from tests.model_builders import blur_package, fragile_graph, package, two_stains_package, z_stack_package
 
 
 def edit(folder, change):
@@ -177,7 +175,6 @@ class Touch:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data is not part of a checkout")
-def test_a_foreign_package_says_what_is_missing():
+def test_a_foreign_package_says_what_is_missing(shared_data):
     with pytest.raises(ModelError, match="no livestain contract"):
-        load_package(SHARED / "bioimageio_nuclei_broad")
+        load_package(shared_data / "bioimageio_nuclei_broad")

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from livestain._errors import ModelError
 from livestain._stain import OnnxModel
 from livestain_models.package import sha256_of
-from model_builders import (
+from tests.model_builders import (
     fragile_package,
     graph,
     identity_graph,

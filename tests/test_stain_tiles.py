@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from livestain._errors import ModelError
 from livestain._stain import OnnxModel, plan_tiles
 from livestain_models.package import load_package
-from model_builders import blur_package, contract, grid_package, package
+from tests.model_builders import blur_package, contract, grid_package, package
 
 
 @pytest.fixture(scope="module")

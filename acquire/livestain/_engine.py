@@ -74,21 +74,22 @@ class TappedEngine(MDAEngine):
         events = _events(event)
         n_cameras = self.mmcore.getNumberOfCameraChannels()
         clock = _CoreClock(event.metadata.get("runner_t0"))
-        came = 0
+        payloads = frames = 0
         with _warnings_of_this_thread() as said:
             source = iter(super().exec_event(event))
             payload = next(source, _END)
             while payload is not _END:
                 if payload is None:
-                    why = "; ".join(said) or "the camera ended its burst early"
-                    self._missing(events[min(came // n_cameras, len(events) - 1)], why)
+                    why = f"the camera ended its burst after {frames} of {len(events) * n_cameras} frames"
+                    self._missing(events[min(payloads // n_cameras, len(events) - 1)], why)
                 else:
                     self._failures = 0
+                    frames += 1
                     self._on_frame(self._frame(payload, clock))
-                came += 1
+                payloads += 1
                 signal = yield payload
                 payload = _send(source, signal)
-        if came == 0 and isinstance(event.action, AcquireImage):
+        if payloads == 0 and isinstance(event.action, AcquireImage):
             self._missing(event, "; ".join(said) or "the camera gave no image")
 
     def _frame(self, payload: Any, clock: _CoreClock) -> Frame:
@@ -106,9 +107,10 @@ class TappedEngine(MDAEngine):
         self._on_missing(self._place(event.index), why)
         self._failures += 1
         if self._failures >= _FAILURES_IN_A_ROW:
+            index = ", ".join(f"{axis}={number}" for axis, number in event.index.items())
             raise RigError(
-                f"{self._failures} frames in a row did not come; the last at {dict(event.index)}: {why}. The run "
-                "is ended. Look at the camera, its cable and its driver; frames before this one are on disk."
+                f"{self._failures} frames in a row did not come; the last at {index}: {why}. The run is ended. Look "
+                "at the camera, its cable and its driver; every frame before is on disk."
             )
 
 

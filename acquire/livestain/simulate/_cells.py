@@ -32,7 +32,8 @@ MASS_LOSS_S = 6 * 3600.0
 DETACH_S = 14 * 3600.0
 LARGEST_STEP_S = 120.0
 TOUCHING = 0.95  # of the sum of two radii: closer than this, cells push each other away
-SNAPSHOT_S = 300.0  # how long a cell keeps one drawn shape; shapes change over tens of minutes
+TURNING_S = 2 * 3600.0  # how long a cell's long axis takes to follow its heading
+SNAPSHOT_S = 600.0  # how long a cell keeps one drawn shape; shapes change over tens of minutes
 
 CELL = np.dtype(
     [
@@ -41,6 +42,7 @@ CELL = np.dtype(
         ("x_um", "f8"),
         ("y_um", "f8"),
         ("heading_rad", "f8"),
+        ("axis_rad", "f8"),
         ("mass_pg", "f8"),
         ("phase", "f8"),  # cell-cycle phase, 0 at birth, 1 at division
         ("cycle_s", "f8"),
@@ -51,7 +53,7 @@ CELL = np.dtype(
         ("roundness", "f8"),  # 0 spread and flat, 1 a ball
         ("stained", "f8"),  # dead-cell stain taken up, 0 to 1
         ("epoch", "i8"),
-        ("drawn", "f8", (6,)),  # radius, roundness, heading, phase, stained, time at the last snapshot
+        ("drawn", "f8", (6,)),  # radius, roundness, axis, phase, stained, time at the last snapshot
     ]
 )
 
@@ -113,6 +115,7 @@ class Population:
         c = self.cells
         turn = self._rng.normal(0, np.sqrt(2 * dt_s / PERSISTENCE_S), len(c))
         c["heading_rad"] += np.where(c["state"] == ALIVE, turn, 0)
+        c["axis_rad"] += np.where(c["state"] == ALIVE, (c["heading_rad"] - c["axis_rad"]) * dt_s / TURNING_S, 0)
         vigour = np.array([1.0, 0.25, 0.0])[c["state"]] * (1 - c["roundness"])
         way_um = SPEED_UM_PER_S * dt_s * vigour
         jitter_um = self._rng.normal(0, 0.01 * np.sqrt(dt_s), (2, len(c)))
@@ -150,11 +153,12 @@ class Population:
         self._end(mothers["id"], "division")
         daughters = np.repeat(mothers, 2)
         side = np.tile([1.0, -1.0], len(mothers))
-        axis = daughters["heading_rad"] + np.pi / 2
+        axis = daughters["axis_rad"] + np.pi / 2
         apart_um = 0.55 * daughters["radius_um"] * side
         daughters["x_um"] = (daughters["x_um"] + apart_um * np.cos(axis)) % self.edge_um
         daughters["y_um"] = (daughters["y_um"] + apart_um * np.sin(axis)) % self.edge_um
         daughters["heading_rad"] = axis + np.where(side > 0, 0, np.pi)
+        daughters["axis_rad"] = daughters["heading_rad"]
         daughters["mass_pg"] /= 2
         daughters["parent"] = daughters["id"]
         daughters["id"] = self._new_ids(daughters["parent"])
@@ -200,7 +204,7 @@ class Population:
 
     def _snapshot(self, due: np.ndarray) -> None:
         c = self.cells
-        names = ("radius_um", "roundness", "heading_rad", "phase", "stained")
+        names = ("radius_um", "roundness", "axis_rad", "phase", "stained")
         for column, name in enumerate(names):
             c["drawn"][due, column] = c[name][due]
         c["drawn"][due, 5] = self.time_s
@@ -217,7 +221,7 @@ class Population:
         spacing = self.edge_um / side
         c["x_um"] = (grid % side + rng.uniform(0.1, 0.9, n)) * spacing % self.edge_um
         c["y_um"] = (grid // side + rng.uniform(0.1, 0.9, n)) * spacing % self.edge_um
-        c["heading_rad"] = rng.uniform(0, 2 * np.pi, n)
+        c["heading_rad"] = c["axis_rad"] = rng.uniform(0, 2 * np.pi, n)
         # Ages of an exponentially growing culture: density 2 ln2 2^-phase (Powell 1956).
         c["phase"] = np.minimum(-np.log2(1 - rng.random(n) / 2), 0.999)
         c["cycle_s"] = self._cycles(n)

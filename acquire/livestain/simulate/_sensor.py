@@ -61,11 +61,14 @@ class Sensor:
 def _dust(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return the transmission of a few specks far out of focus: dim discs with diffraction rings."""
     shade = np.ones((height, width), np.float32)
-    rows, cols = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None, :]
     for _ in range(max(3, round(7 * height * width / 512**2))):
         row, col = rng.uniform(0, height), rng.uniform(0, width)
         radius, depth = rng.uniform(5, 16), rng.uniform(0.015, 0.05)
+        reach = 4 * radius
+        top, left = max(int(row - reach), 0), max(int(col - reach), 0)
+        part = shade[top : int(row + reach), left : int(col + reach)]
+        rows = np.arange(top, top + part.shape[0], dtype=np.float32)[:, None]
+        cols = np.arange(left, left + part.shape[1], dtype=np.float32)[None, :]
         r2 = ((rows - np.float32(row)) ** 2 + (cols - np.float32(col)) ** 2) / np.float32(radius**2)
-        rings = np.cos(np.float32(4.5) * r2) * np.exp(-r2 / np.float32(1.6))
-        shade -= np.float32(depth) * rings
+        part -= np.float32(depth) * np.cos(np.float32(4.5) * r2) * np.exp(-r2 / np.float32(1.6))
     return shade

@@ -26,7 +26,7 @@ class Shape:
 
     radius_um: float
     roundness: float
-    heading_rad: float
+    axis_rad: float
     phase: float
     stained: float
     time_s: float
@@ -70,39 +70,64 @@ def draw_cell(shape: Shape, seed: int, cell: int, pixel_size_um: float) -> Patch
         Edge of a pixel in the sample.
     """
     rng = np.random.default_rng([seed, 2, cell])
-    tiles = textures(pixel_size_um)
     half = min(int(np.ceil(1.7 * shape.radius_um / pixel_size_um)) + 2, MARGIN // 2 - 1)
     frame = _frame(half, shape, pixel_size_um, float(rng.uniform(0.08, 0.34)))
     rho = frame.radius / _edge(frame.turn, shape, rng)
-    thickness = _thickness(rho, shape.roundness)
-    nucleus, nucleoli, in_nucleus = _nucleus(frame, shape, rng)
-    grain, fine, vesicles = _grain(tiles, 2 * half + 1, shape, rng)
-
-    cytoplasm = thickness * (1 + (0.16 * grain + 0.10 * fine) * (1 - 0.75 * in_nucleus))
-    near = np.clip(1.3 - rho, 0, 1) * (1 - 0.9 * in_nucleus)
-    granularity = 0.9 + 0.9 * shape.stained
-    cytoplasm += granularity * thickness * vesicles * near + _ruffle(rho, frame.turn, shape, rng)
-    np.maximum(cytoplasm, 0, out=cytoplasm)
-    body = nucleus * (1 + 0.05 * grain) + float(rng.uniform(0.2, 0.5)) * nucleoli
-    mass = cytoplasm * ((1 - NUCLEUS_SHARE) / cytoplasm.sum()) + body * (NUCLEUS_SHARE / body.sum())
-
-    nuclei = nucleus * (1 + 0.22 * fine + 0.12 * grain) * (1 - 0.6 * nucleoli)
-    # Twice the DNA before division: the stain's integral follows DNA content, whatever the nucleus' size.
-    nuclei *= (
-        (1 + np.clip((shape.phase - 0.4) / 0.35, 0, 1))
-        * (1 - 0.5 * shape.stained)
-        * (50 / pixel_size_um**2)
-        / nuclei.sum()
+    ruffle = _ruffle(rho, frame.turn, shape, rng)
+    nucleolar = float(rng.uniform(0.2, 0.5))
+    inside = _Anatomy(
+        rho,
+        _thickness(rho, shape.roundness),
+        *_nucleus(frame, shape, rng),
+        *_grain(textures(pixel_size_um), 2 * half + 1, shape, rng),
     )
-    rim = np.clip(1 - np.abs(rho - 0.97) * (shape.radius_um / 0.8), 0, 1)
-    membrane = 0.6 * rim * np.clip(1 + 0.35 * grain, 0.3, 2) + 0.42 * thickness * (1 - 0.55 * in_nucleus) * (
-        1 + 0.25 * grain + 0.6 * vesicles
-    )
+    nuclei = _nuclear_stain(inside, shape, pixel_size_um)
     dead = None
     if shape.stained > 0:
-        dead = np.asarray(np.float32(shape.stained) * (0.9 * nuclei + 0.12 * thickness), np.float32)
-    outline = (rho < 1).astype(np.uint8) * _INSIDE + (in_nucleus > 0).astype(np.uint8) * _NUCLEUS
-    return Patch(mass, np.maximum(nuclei, 0), np.maximum(membrane, 0), dead, outline)
+        dead = np.asarray(np.float32(shape.stained) * (0.9 * nuclei + 0.12 * inside.thickness), np.float32)
+    outline = (rho < 1).astype(np.uint8) * _INSIDE + (inside.in_nucleus > 0).astype(np.uint8) * _NUCLEUS
+    return Patch(_dry_mass(inside, ruffle, nucleolar, shape), nuclei, _membrane_stain(inside, shape), dead, outline)
+
+
+@dataclass(frozen=True, slots=True)
+class _Anatomy:
+    """What a cell is made of, each part on the cell's own square of pixels."""
+
+    rho: NDArray[np.float32]  # 1 on the outline
+    thickness: NDArray[np.float32]
+    nucleus: NDArray[np.float32]
+    nucleoli: NDArray[np.float32]
+    in_nucleus: NDArray[np.float32]
+    coarse: NDArray[np.float32]
+    fine: NDArray[np.float32]
+    vesicles: NDArray[np.float32]
+
+
+def _dry_mass(a: _Anatomy, ruffle: NDArray[np.float32], nucleolar: float, shape: Shape) -> NDArray[np.float32]:
+    """Return where the dry mass is, in all 1: granular cytoplasm around a smoother nucleus."""
+    cytoplasm = a.thickness * (1 + (0.16 * a.coarse + 0.10 * a.fine) * (1 - 0.75 * a.in_nucleus))
+    near = np.clip(1.3 - a.rho, 0, 1) * (1 - 0.9 * a.in_nucleus)  # vesicles keep to the nucleus' neighbourhood
+    cytoplasm += (0.9 + 0.9 * shape.stained) * a.thickness * a.vesicles * near + ruffle
+    np.maximum(cytoplasm, 0, out=cytoplasm)
+    body = a.nucleus * (1 + 0.05 * a.coarse) + nucleolar * a.nucleoli
+    cytoplasm *= (1 - NUCLEUS_SHARE) / cytoplasm.sum()
+    return np.asarray(cytoplasm + body * (NUCLEUS_SHARE / body.sum()))
+
+
+def _nuclear_stain(a: _Anatomy, shape: Shape, pixel_size_um: float) -> NDArray[np.float32]:
+    """Return the DNA stain; its integral follows the DNA content, which doubles in the middle of the cycle."""
+    stain = a.nucleus * (1 + 0.22 * a.fine + 0.12 * a.coarse) * (1 - 0.6 * a.nucleoli)
+    np.maximum(stain, 0, out=stain)
+    content = (1 + float(np.clip((shape.phase - 0.4) / 0.35, 0, 1))) * (1 - 0.5 * shape.stained)
+    return np.asarray(stain * (content * 50 / pixel_size_um**2 / stain.sum()))
+
+
+def _membrane_stain(a: _Anatomy, shape: Shape) -> NDArray[np.float32]:
+    """Return the membrane stain: a patchy rim, and the folded membranes inside the cell."""
+    rim = np.clip(1 - np.abs(a.rho - 0.97) * (shape.radius_um / 0.8), 0, 1)
+    stain = 0.6 * rim * np.clip(1 + 0.35 * a.coarse, 0.3, 2)
+    stain += 0.42 * a.thickness * (1 - 0.55 * a.in_nucleus) * (1 + 0.25 * a.coarse + 0.6 * a.vesicles)
+    return np.asarray(np.maximum(stain, 0, out=stain))
 
 
 @lru_cache(maxsize=64)
@@ -114,7 +139,7 @@ def _grid(half: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 def _frame(half: int, shape: Shape, pixel_size_um: float, stretch: float) -> _Frame:
     x, y = _grid(half)
     stretch = 1 + stretch * (1 - shape.roundness)
-    cos, sin = np.cos(shape.heading_rad), np.sin(shape.heading_rad)
+    cos, sin = np.cos(shape.axis_rad), np.sin(shape.axis_rad)
     along = np.float32(pixel_size_um / (shape.radius_um * stretch))
     across = np.float32(pixel_size_um * stretch / shape.radius_um)
     u = x * np.float32(cos * along) + y * np.float32(sin * along)
@@ -141,7 +166,8 @@ def _thickness(rho: NDArray[np.float32], roundness: float) -> NDArray[np.float32
     """Return a flat lamella that rises to a dome, blending into a ball as the cell rounds up; 0 outside."""
     inner = np.clip(1 - rho * rho, 0, None)
     root = np.sqrt(inner)
-    flat = 1 - (1 - inner) ** 3
+    outer = 1 - inner
+    flat = 1 - outer * outer * outer
     flat *= inner > 0
     spread = np.float32(0.42) * flat + np.float32(0.58) * inner * root
     return np.asarray(np.float32(1 - roundness) * spread + np.float32(roundness) * root)
