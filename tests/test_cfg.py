@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pymmcore_plus import CMMCorePlus
 from pymmcore_plus.experimental.unicore import UniMMCore
 
-from livestain.rigfile import Finding, check_rig_file, read_rig_file
 from livestain._errors import LivestainError, RigError
+from livestain.rigfile import Finding, check_rig_file, read_rig_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

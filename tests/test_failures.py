@@ -117,9 +117,7 @@ def test_two_processes_cannot_write_one_run(write_experiment: Callable[..., Path
 
 
 def fragile(tmp_path: Path) -> Package:
-    return model_builders.package(
-        tmp_path / "fragile", model_builders.fragile_graph(), pixel_size_um=PIXEL_SIZE_UM
-    )
+    return model_builders.package(tmp_path / "fragile", model_builders.fragile_graph(), pixel_size_um=PIXEL_SIZE_UM)
 
 
 @pytest.mark.parametrize("live", [True, False], ids=["timed", "burst"])
@@ -220,7 +218,8 @@ def test_a_wrong_pixel_size_is_refused_before_the_first_frame(
 def test_another_contrast_is_refused(write_experiment: Callable[..., Path], tmp_path: Path) -> None:
     model = model_builders.package(tmp_path / "m", pixel_size_um=PIXEL_SIZE_UM, contrast="phase contrast")
     path = write_experiment(
-        rig={"config": "simulated.cfg", "channels": {"BF": {"contrast": "bright field"}}}, stains=stained_by(model.folder)
+        rig={"config": "simulated.cfg", "channels": {"BF": {"contrast": "bright field"}}},
+        stains=stained_by(model.folder),
     )
     with pytest.raises(ModelError, match="stains phase contrast images, but the rig says that channel 'BF' is bright"):
         acquire(path)
@@ -372,7 +371,9 @@ def test_a_camera_faster_than_disk_and_buffers_overflows_loudly(
 
     monkeypatch.setattr(_store.Store, "commit", slow)
     big = {"config": "simulated.cfg", "properties": [["Camera", "FrameInterval_ms", 2]], "circular_buffer_mb": 4}
-    path = write_experiment(rig=big, sequence=burst(120), output={"folder": str(tmp_path / "runs"), "name": "run", "write_buffer_mb": 1})
+    path = write_experiment(
+        rig=big, sequence=burst(120), output={"folder": str(tmp_path / "runs"), "name": "run", "write_buffer_mb": 1}
+    )
     with pytest.raises(RigError, match=r"buffer overflowed.*circular_buffer_mb"):
         acquire(path)
     run = assert_all_journalled_is_whole(tmp_path / "runs" / "run")
@@ -391,9 +392,7 @@ def test_a_viewer_that_raises_is_switched_off_and_costs_nothing(
         calls += 1
         raise ZeroDivisionError("a plot without points")
 
-    result = acquire(
-        write_experiment(sequence=timed(10), stains=stained_by(identity_model.folder)), on_stained=look
-    )
+    result = acquire(write_experiment(sequence=timed(10), stains=stained_by(identity_model.folder)), on_stained=look)
     assert result.complete
     assert calls == 1
     assert "viewer failed" in result.troubles[0]
@@ -412,7 +411,11 @@ def test_a_progress_display_that_raises_is_switched_off(write_experiment: Callab
 @pytest.mark.parametrize(
     ("rig", "error", "says"),
     [
-        ({"config": "simulated.cfg", "properties": [["Camera", "Widht", 3]]}, RigError, "Camera.Widht cannot be set to 3"),
+        (
+            {"config": "simulated.cfg", "properties": [["Camera", "Widht", 3]]},
+            RigError,
+            "Camera.Widht cannot be set to 3",
+        ),
     ],
 )
 def test_rig_faults(rig: dict[str, Any], error: type[Exception], says: str, write_experiment: Any) -> None:

@@ -10,14 +10,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from livestain._errors import ExperimentError
-from livestain._lines import header_line, layout_from_header
 from livestain._layout import Channel, Layout
+from livestain._lines import header_line, layout_from_header
 
 
 def lay_out(sequence: dict[str, Any], **more: Any) -> Layout:
-    return Layout.of(
-        useq.MDASequence.model_validate(sequence), height=8, width=8, pixel_size_um=0.5, **more
-    )
+    return Layout.of(useq.MDASequence.model_validate(sequence), height=8, width=8, pixel_size_um=0.5, **more)
 
 
 GRID = {"rows": 2, "columns": 2}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import yaml
 import zarr
 
-from livestain_models import train_demo
+from livestain._experiment import load_experiment
+from livestain_models import demo_pairs, train_demo
 from livestain_models._errors import ModelError
 from livestain_models.data import pixel_size_um, read_pairs
 from livestain_models.package import load_package, verify_package
@@ -119,3 +121,15 @@ def test_training_is_seeded(tmp_path, monkeypatch):
     weights = [model.state_dict() for model in (first, again, other)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not torch.equal(weights[0]["net.head.weight"], weights[2]["net.head.weight"])
+
+
+def test_the_pairs_experiment_is_one_that_livestain_runs(tmp_path):
+    seeds = [*demo_pairs.TRAIN_SEEDS, *demo_pairs.HELD_OUT_SEEDS]
+    assert len(set(seeds)) == len(seeds)
+    file = tmp_path / "pairs.yaml"
+    file.write_text(yaml.safe_dump(demo_pairs.experiment(101, tmp_path, "train-101")), encoding="utf-8")
+    experiment = load_experiment(file)
+    events = list(experiment.sequence)
+    assert len(events) == 9 * 4
+    assert {event.channel.config for event in events} == {"BF", "Nuclei"}
+    assert {event.index["z"] for event in events if event.channel.config == "Nuclei"} == {1}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import yaozarrs
 import yaml
+import yaozarrs
 
 from livestain._experiment import load_experiment
 from livestain._session import run_experiment
@@ -54,13 +54,20 @@ SEQUENCES: dict[str, tuple[dict[str, Any], dict[str, tuple[int, ...]]]] = {
         {"": (2, 2, 3)},
     ),
     "positions": (
-        {"channels": BF, "stage_positions": [{"x": 0, "y": 0, "z": 0}, {"x": 90, "y": 0, "z": 0, "name": "drug"}], "time_plan": {"interval": 0, "loops": 2}},
+        {
+            "channels": BF,
+            "stage_positions": [{"x": 0, "y": 0, "z": 0}, {"x": 90, "y": 0, "z": 0, "name": "drug"}],
+            "time_plan": {"interval": 0, "loops": 2},
+        },
         {"0": (2, 2, 1), "1": (2, 2, 1)},
     ),
     "grid": (
         {
             "channels": BF,
-            "stage_positions": [{"x": 0, "y": 0, "z": 0}, {"x": 200, "y": 0, "z": 0, "sequence": {"grid_plan": {"rows": 1, "columns": 2}}}],
+            "stage_positions": [
+                {"x": 0, "y": 0, "z": 0},
+                {"x": 200, "y": 0, "z": 0, "sequence": {"grid_plan": {"rows": 1, "columns": 2}}},
+            ],
         },
         {"0": (1, 2, 1), "1": (1, 2, 1), "2": (1, 2, 1)},
     ),
@@ -120,7 +127,9 @@ def test_names_colours_scales_and_where_a_prediction_comes_from(
     write_experiment: Callable[..., Path], tmp_path: Path
 ) -> None:
     package = model_builders.package(
-        tmp_path / "two", model_builders.two_stains_graph(), pixel_size_um=PIXEL_SIZE_UM,
+        tmp_path / "two",
+        model_builders.two_stains_graph(),
+        pixel_size_um=PIXEL_SIZE_UM,
         outputs=model_builders.two_stains_package(tmp_path / "x").contract.outputs,
     )
     path = write_experiment(
@@ -135,7 +144,13 @@ def test_names_colours_scales_and_where_a_prediction_comes_from(
     assert image.omero.channels[2].color == "FF00FF"
     for channel in image.omero.channels:
         assert channel.window.start < channel.window.end
-    assert image.multiscales[0].datasets[0].coordinateTransformations[0].scale == [0.5, 1, 1, PIXEL_SIZE_UM, PIXEL_SIZE_UM]
+    assert image.multiscales[0].datasets[0].coordinateTransformations[0].scale == [
+        0.5,
+        1,
+        1,
+        PIXEL_SIZE_UM,
+        PIXEL_SIZE_UM,
+    ]
     said = yaml.safe_load((run.images / "zarr.json").read_text())["attributes"]["livestain"]
     assert said["predicted"][0] == {
         "channel": "Nuclei (predicted)",

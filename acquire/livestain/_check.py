@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.filesize import decimal
 
-from livestain.rigfile import check_rig_file, read_rig_file
 from livestain._errors import RigError, StoreError
 from livestain._experiment import load_experiment
 from livestain._journal import JOURNAL_NAME, read_lines
 from livestain._latency import run_stats
 from livestain._prepare import Prepared, free_bytes, prepare
 from livestain._recover import damaged_planes
+from livestain.rigfile import check_rig_file, read_rig_file
 
 if TYPE_CHECKING:
     from pathlib import Path

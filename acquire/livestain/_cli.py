@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,8 +41,6 @@ def main() -> None:
     # Its own console log would tear the progress display; a run has run.log.
     pymmcore_plus.configure_logging(file=None, log_to_stderr=False)
     logging.getLogger("livestain").addHandler(logging.NullHandler())
-    # A service manager's or `kill`'s polite stop ends a run as Ctrl-C does: everything written, folder closed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except LivestainError as error:

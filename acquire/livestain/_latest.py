@@ -88,4 +88,4 @@ class Viewer:
 
     def close(self) -> None:
         """Join the thread; the slot must be closed before."""
-        self._worker.join()
+        self._worker.wait()

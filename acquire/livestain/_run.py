@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from livestain._inputs import Inputs
     from livestain._latest import Latest
     from livestain._staining import Stainer
+    from livestain._stop import Stop
     from livestain._store import Store
 
 __all__ = ["DataPath", "Status"]
@@ -87,7 +88,6 @@ class DataPath:
         # Planes that one commit takes together: their syncs overlap, and a burst is kept up with; but a
         # prediction must not wait behind more than about 32 MiB of raw planes.
         self._batch = max(2, min(16, (32 << 20) // (store.layout.height * store.layout.width * 2)))
-        self._cancelled = False
 
     # ---------------------------------------------------- acquisition thread: enqueue, nothing else
 
@@ -127,16 +127,15 @@ class DataPath:
 
     # ---------------------------------------------------- the owner of the threads
 
-    def run(self, sequence: MDASequence, watch: Callable[[], None] = lambda: None) -> str:
+    def run(self, sequence: MDASequence, stop: Stop, watch: Callable[[], None] = lambda: None) -> str:
         """Acquire the whole sequence; return when everything is on disk.
-
-        Ctrl-C ends the acquisition, a second one leaves the predictions that are still owed to `livestain
-        backfill`; in both cases what was acquired is written.
 
         Parameters
         ----------
         sequence
             What to acquire.
+        stop
+            Asks the run to end. What was acquired is written all the same.
         watch
             Called about ten times a second from this thread, to show progress.
 
@@ -151,40 +150,28 @@ class DataPath:
             What ended the run. Everything journalled is on disk.
         """
         engine = TappedEngine(self._core, self._store.layout.place, self._frame, self._missing)
-        writer = Worker("writer", self._write, on_error=self._writer_failed)
+        writer = Worker("writer", self._write, on_error=self.to_disk.fail)
         stainer = Worker("stain", self._stain)
         acquisition = Worker("acquisition", lambda: self._core.mda.run(sequence))
         before = self._core.mda.set_engine(engine)
-        try:
-            for worker in (writer, stainer, acquisition):
-                worker.start()
-            self._wait_for(acquisition, watch)
-            self.to_stain.close()
-            self._wait_for(stainer, watch)
-        finally:
-            self._cancelled = True
-            self._core.mda.cancel()
-            acquisition.join()
-            self.to_stain.close()
-            stainer.join()
-            self.to_disk.close()
-            writer.join()
-            if before is not None:
-                self._core.mda.set_engine(before)
+        for worker in (writer, stainer, acquisition):
+            worker.start()
+        while not acquisition.wait(0.1):
+            watch()
+            if stop.times or writer.error:
+                self._core.mda.cancel()  # again and again: a runner that has not begun yet ignores it
+        asked = stop.times
+        self.to_stain.close()
+        while not stainer.wait(0.1):
+            watch()
+            # Asked again, or when there is nothing left to acquire: do not wait for the model.
+            self._stain_remaining = self._stain_remaining and stop.times == asked
+        self.to_disk.close()
+        writer.wait()
+        if before is not None:
+            self._core.mda.set_engine(before)
         self._raise_first(writer.error, acquisition.error, stainer.error)
         return str(self._core.mda.status.finish_reason)
-
-    def _wait_for(self, worker: Worker, watch: Callable[[], None]) -> None:
-        while worker.is_alive():
-            try:
-                worker.join(0.1)
-                watch()
-            except KeyboardInterrupt:
-                # The first one ends the acquisition; one that comes when there is none left, the staining.
-                self._stain_remaining = self._stain_remaining and not self._cancelled and self._acquiring()
-                self._cancelled = True
-            if self._cancelled:
-                self._core.mda.cancel()  # again and again: a runner that has not begun yet ignores it
 
     def status(self, expected: int | None) -> Status:
         """Say how the run stands; any thread may ask."""
@@ -200,11 +187,6 @@ class DataPath:
 
     def _acquiring(self) -> bool:
         return self._core.mda.is_running()
-
-    def _writer_failed(self, error: BaseException) -> None:
-        self.to_disk.fail(error)
-        self._cancelled = True
-        self._core.mda.cancel()
 
     def _raise_first(self, writer: BaseException | None, *others: BaseException | None) -> None:
         if writer is not None:

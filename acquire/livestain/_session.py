@@ -21,6 +21,7 @@ from livestain._latest import Latest, Viewer
 from livestain._prepare import open_model, prepare
 from livestain._run import DataPath
 from livestain._staining import Stainer
+from livestain._stop import Stop
 from livestain._store import Store
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def run_experiment(
     on_ready: Callable[[Prepared], None] = lambda _: None,
     on_progress: Callable[[Status], None] | None = None,
     on_stained: Callable[[Stained], None] | None = None,
+    stop: Stop | None = None,
 ) -> Result:
     """Acquire, stain and store one experiment.
 
@@ -89,6 +91,8 @@ def run_experiment(
         Called about ten times a second with the status. If it raises it is switched off.
     on_stained
         A viewer: called in a thread of its own with the newest prediction. If it raises it is switched off.
+    stop
+        Asks the run to end; Ctrl-C and SIGTERM ask it too.
 
     Raises
     ------
@@ -100,12 +104,13 @@ def run_experiment(
         provenance = _provenance(experiment, ready)
         header = {"stains": _stains_header(experiment, ready), "provenance": provenance}
         store = Store.create(folder, ready.layout, header, sync=experiment.output.sync)
-        with _run_log(folder):
+        stop = stop or Stop()
+        with stop.on_signals(), _run_log(folder):
             log.info("run %s: %s", folder, yaml.safe_dump(provenance["software"], default_flow_style=True).strip())
             reason = "errored"
             try:
                 _save_inputs(experiment, folder)
-                reason, troubles = _acquire(experiment, ready, store, on_progress, on_stained)
+                reason, troubles = _acquire(experiment, ready, store, stop, on_progress, on_stained)
             except BaseException as error:
                 log.error("the run ended with an error", exc_info=error)  # noqa: TRY400
                 raise
@@ -120,6 +125,7 @@ def _acquire(
     experiment: Experiment,
     ready: Prepared,
     store: Store,
+    stop: Stop,
     on_progress: Callable[[Status], None] | None,
     on_stained: Callable[[Stained], None] | None,
 ) -> tuple[str, list[str]]:
@@ -148,7 +154,7 @@ def _acquire(
     )
     watch = _Watch(path, ready.layout.n_frames, on_progress)
     try:
-        reason = path.run(experiment.sequence, watch)
+        reason = path.run(experiment.sequence, stop, watch)
     finally:
         latest.close()
         if viewer:

@@ -26,6 +26,8 @@ class Worker(threading.Thread):
         self._work = work
         self._on_error = on_error
         self.error: BaseException | None = None
+        # Waited for instead of `join`: Ctrl-C within CPython 3.11's `join` marks a running thread as ended.
+        self._done = threading.Event()
 
     def run(self) -> None:
         """Do the work; called by `start`."""
@@ -35,9 +37,20 @@ class Worker(threading.Thread):
             self.error = error
             if self._on_error is not None:
                 self._on_error(error)
+        finally:
+            self._done.set()
+
+    @property
+    def done(self) -> bool:
+        """Whether the work has ended, well or not."""
+        return self._done.is_set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end of the work; say whether it has ended."""
+        return self._done.wait(timeout_s)
 
     def finish(self) -> None:
-        """Join the thread and raise what it raised."""
-        self.join()
+        """Wait for the end of the work and raise what it raised."""
+        self.wait()
         if self.error is not None:
             raise self.error

@@ -1,0 +1,5 @@
+"""`python -m livestain` is the command `livestain`."""
+
+from livestain._cli import main
+
+main()

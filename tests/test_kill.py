@@ -1,0 +1,46 @@
+"""kill -9 at any moment: the store opens and validates, what is journalled is bit-exact, the rest can be made."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from benchmarks.kill import check_killed_run, reference_frames, start_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from livestain_models.package import Package
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("moment", [0.1, 0.4, 0.8])
+def test_a_killed_run_keeps_every_journalled_frame(moment: float, tmp_path: Path, identity_model: Package) -> None:
+    folder = tmp_path / "runs" / "killed"
+    process = start_run(folder, identity_model.folder)
+    seconds = moment * 1.5 + random.uniform(0, 0.1)
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+    check_killed_run(folder, reference_frames())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_polite_stop_writes_everything_and_says_what_to_do(
+    number: int, tmp_path: Path, identity_model: Package
+) -> None:
+    folder = tmp_path / "runs" / "stopped"
+    process = start_run(folder, identity_model.folder, loops=5000)
+    time.sleep(1.0)
+    os.kill(process.pid, number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert "canceled" in out
+    found = check_killed_run(folder, reference_frames(), was_killed=False)
+    assert 0 < found.frames_acquired < 5000
