@@ -1,0 +1,1 @@
+"""Scripts that measure livestain; each prints one JSON object as its last line."""

@@ -154,6 +154,13 @@ def test_a_changed_test_tensor_is_refused(tmp_path):
         verify_package(good)
 
 
+def test_weights_that_changed_are_refused(tmp_path):
+    good = package(tmp_path / "model")
+    good.weights.write_bytes(good.weights.read_bytes() + b"\x00")
+    with pytest.raises(ModelError, match=r"weights\.onnx has sha256"):
+        verify_package(good)
+
+
 def test_no_pickle_is_unpickled(tmp_path):
     good = package(tmp_path / "model")
     evil = good.folder / "test_input.npy"

@@ -47,4 +47,4 @@ def test_table_sets_baselines_beside_the_score(pair):
     assert scores["mean_nrmse"] == pytest.approx(1)
     assert scores["pearson"] == pytest.approx((pearson(guess, real) + 1) / 2)
     assert scores["pearson_worst"] == pytest.approx(pearson(guess, real))
-    assert scores["fields"] == 2
+    assert scores["images"] == 2

@@ -30,7 +30,9 @@ def play(tmp_path: Path) -> Iterator[Play]:
     cores: list[UniMMCore] = []
 
     def one(source: Path, **properties: object) -> UniMMCore:
-        text = CONFIG.read_text().replace("Camera,Source,recording.tif", f"Camera,Source,{source}")
+        text = CONFIG.read_text().replace(
+            "##py Property,Camera,Source,recording.tif", f"#py Property,Camera,Source,{source}"
+        )
         config = tmp_path / "replay.cfg"
         config.write_text(text)
         core = UniMMCore()
@@ -191,7 +193,7 @@ def test_recordings_that_cannot_be_played(make: Callable[[Path], Path], message:
 
 
 def test_configuration_names_the_line_of_a_missing_recording(play: Play, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"at line 11.*\n.*\n?.*absent\.tif.* does not exist"):
+    with pytest.raises(RuntimeError, match=r"at line 12.*\n.*\n?.*absent\.tif.* does not exist"):
         play(tmp_path / "absent.tif")
 
 

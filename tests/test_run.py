@@ -137,7 +137,7 @@ def test_names_colours_scales_and_where_a_prediction_comes_from(
         sequence={"channels": BF, "time_plan": {"interval": 0.5, "loops": 2}, "z_plan": {"range": 2, "step": 1}},
         stains=[{"model": str(package.folder), "channel": "BF"}],
     )
-    result, run = acquire(path)
+    _, run = acquire(path)
     image = yaozarrs.open_group(run.images).ome_metadata()
     labels = [channel.label for channel in image.omero.channels]
     assert labels == ["BF", "Nuclei (predicted)", "Membrane (predicted)"]

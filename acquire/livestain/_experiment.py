@@ -215,23 +215,30 @@ def _validate(model: type[M], data: Any, document: Document) -> M:
 
 
 def _explain(errors: ValidationError, document: Document) -> ExperimentError:
-    """Make one sentence of pydantic's list: the fault of the branch that came closest."""
-    faults = errors.errors(include_url=False)
-    fields = [tuple(p for p in fault["loc"] if not _is_branch(p)) for fault in faults]
-    # A union of useq's plans gives a fault for every branch: name the field they share.
-    first = fields[0]
-    same = [f for f in fields if f[:2] == first[:2]]
-    fault = faults[0]
-    if len(same) > 1 and len(first) > 1 and first[0] == "sequence":
-        options = sorted({str(f[-1]) for f in same if len(f) > 2})
-        hint = f"; fields that are missing or wrong in one form or another: {', '.join(options)}" if options else ""
-        return _fault(document, first[:2], _at(document.data, first[:2]), f"it fits no form that useq knows{hint}")
-    return _fault(document, first, fault["input"], str(fault["msg"]))
+    """Make one sentence of pydantic's list, which has a fault for every member of a union."""
+    faults = [(_written_path(document.data, fault["loc"]), fault) for fault in errors.errors(include_url=False)]
+    top = faults[0][0][:2]
+    rivals = [(where, fault) for where, fault in faults if where[:2] == top]
+    # A value that is wrong says more than a field that another form would have had: take the deepest.
+    wrong = [rival for rival in rivals if rival[1]["type"] != "missing" and len(rival[0]) > len(top)]
+    if len(rivals) == 1 or wrong:
+        where, fault = max(wrong, key=lambda rival: len(rival[0])) if wrong else rivals[0]
+        return _fault(document, where, fault["input"], str(fault["msg"]))
+    options = sorted({str(where[-1]) for where, _ in rivals if len(where) > len(top)})
+    hint = f"; depending on the form it lacks {', '.join(options)}" if options else ""
+    return _fault(document, top, _at(document.data, top), f"it fits no form that is known{hint}")
 
 
-def _is_branch(part: str | int) -> bool:
-    # Names of union members in pydantic's locations: classes and "function-..." validators.
-    return isinstance(part, str) and (part[:1].isupper() or "[" in part or part.startswith("function-"))
+def _written_path(data: Any, where: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Leave out of pydantic's location what nobody wrote: the names of union members and validators."""
+    path: list[str | int] = []
+    for number, part in enumerate(where, start=1):
+        child = _at(data, (part,))
+        is_missing_field = number == len(where) and isinstance(part, str) and part.isidentifier() and part.islower()
+        if child is not None or is_missing_field:
+            path.append(part)
+            data = child
+    return tuple(path)
 
 
 def _at(data: Any, where: tuple[str | int, ...]) -> Any:
@@ -244,9 +251,14 @@ def _at(data: Any, where: tuple[str | int, ...]) -> Any:
 
 
 def _fault(document: Document, where: tuple[str | int, ...], value: Any, why: str) -> ExperimentError:
-    name = ".".join(str(part) for part in where).replace(".0", "[0]") if where else "the file"
+    name = _dotted(where)
     got = f" (got {str(value)[:120]!r})" if not isinstance(value, dict) or len(str(value)) < 120 else ""
     return ExperimentError(f"{document.path}, line {document.line_of(where)}: {name}: {why}{got}.")
+
+
+def _dotted(where: tuple[str | int, ...]) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)
+    return "".join(parts).removeprefix(".") or "the file"
 
 
 # ------------------------------------------------------------------------------------ typing errors
@@ -285,8 +297,7 @@ def _refuse_keys(document: Document, data: dict[str, Any], known: set[str], wher
             close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)
             hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
             line = document.line_of((*where, key))
-            place = ".".join(map(str, where)) or "the file"
-            raise ExperimentError(f"{document.path}, line {line}: {place} has no field {key!r}: {hint}")
+            raise ExperimentError(f"{document.path}, line {line}: {_dotted(where)} has no field {key!r}: {hint}")
 
 
 def _fields(*models: type[BaseModel]) -> set[str]:

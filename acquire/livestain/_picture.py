@@ -80,5 +80,5 @@ def _scale_bar(
     right = left + round(length_um / pixel_size_um)
     pen.rectangle((left, bottom - 5, right, bottom), fill=(255, 255, 255), outline=(0, 0, 0))
     pen.text(
-        (left, bottom - 32), f"{length_um} µm", fill=(255, 255, 255), font=font, stroke_width=2, stroke_fill=(0, 0, 0)
+        (left, bottom - 32), f"{length_um} um", fill=(255, 255, 255), font=font, stroke_width=2, stroke_fill=(0, 0, 0)
     )

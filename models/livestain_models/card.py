@@ -34,18 +34,17 @@ def card_of(contract: Contract, made_by: str) -> str:
 - Use it for: {contract.intended_use}
 - Limits: {contract.limitations}
 - Trained on: {contract.training_data}
-- Input: {contract.contrast}, {contract.pixel_size_um:g} um a pixel, {stack}, grey values as the camera
-gives them.
+- Input: {contract.contrast}, {contract.pixel_size_um:g} um a pixel, {stack}, raw grey values.
 {outputs}
 - Normalisation: {contract.normalisation}.
 
 # Validation
 
-On held-out fields, with the exported graph: Pearson's r, SSIM (range: the real image's; Gaussian window of
-sigma 1.5 px) and the root mean square error over the real image's standard deviation, each the mean over
-fields. `copied_input` is the input itself after the best linear fit and `mean` the average of the real
-image: a model has to beat both. `parity` is the difference between the exported graph and the training
-framework, in grey levels of 65535, on held-out frames and on noise.
+On images held out from training, with the exported graph: Pearson's r, SSIM (range: the real image's; Gaussian
+window of sigma 1.5 px) and the root mean square error over the real image's standard deviation, each the mean over
+images. `copied_input` is the input itself after the best linear fit and `mean` the average of the real image: a
+model has to beat both. `parity` is the difference between the exported graph and the training framework, in grey
+levels of 65535, on held-out frames and on noise.
 
 | score | value |
 |---|---|

@@ -157,6 +157,7 @@ def verify_package(package: Package, *, tolerance_grey: int = 2) -> None:
     ModelError
         A test tensor is missing or changed, the graph breaks the contract, or the output does not reproduce.
     """
+    package = load_package(package.folder)  # the weights may have changed since
     file, description = _read_description(package.folder)
     given, expected = (
         _load_tensor(_checked_file(package.folder, _test_tensor(description, side, file), file, side))

@@ -52,17 +52,17 @@ def nrmse(predicted: np.ndarray, real: np.ndarray) -> float:
 def score_table(
     inputs: Sequence[np.ndarray], predicted: Sequence[np.ndarray], real: Sequence[np.ndarray]
 ) -> dict[str, float]:
-    """Score fields, and beside them a copy of the input and the mean of the real image.
+    """Score images, and beside them a copy of the input and the mean of the real image.
 
     Parameters
     ----------
     inputs, predicted, real : sequence of np.ndarray
-        One (H, W) image a field, in the same unit for `predicted` and `real`.
+        One (H, W) image each, in the same unit for `predicted` and `real`.
 
     Returns
     -------
     dict of str to float
-        Means over fields: ``pearson``, ``ssim`` and ``nrmse`` of the prediction, the worst field's
+        Means over images: ``pearson``, ``ssim`` and ``nrmse`` of the prediction, the worst image's
         ``pearson_worst``, and the same for the ``copied_input`` (after the line a*x+b that fits best, so
         the inverted copy counts too) and the ``mean``.
     """
@@ -74,4 +74,4 @@ def score_table(
             for measure in (pearson, ssim, nrmse):
                 rows.setdefault(prefix + measure.__name__, []).append(measure(image, truth))
     means = {name: float(np.mean(values)) for name, values in rows.items()}
-    return means | {"pearson_worst": min(rows["pearson"]), "fields": float(len(real))}
+    return means | {"pearson_worst": min(rows["pearson"]), "images": float(len(real))}

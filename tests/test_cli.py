@@ -1,0 +1,150 @@
+"""The command line as a person meets it: what is printed, what is left, how it exits."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from livestain_models.package import Package
+
+
+def livestain(*arguments: object, folder: Path, status: int = 0) -> str:
+    command = [sys.executable, "-W", "error", "-m", "livestain", *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A short demo, run once: the folder it ran in and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, livestain("demo", "--seconds", 6, "--out", "here", folder=folder)
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = (folder / "here").iterdir()
+    return run
+
+
+def test_the_demo_stains_every_frame_and_says_where_to_look(demo: tuple[Path, str]) -> None:
+    folder, said = demo
+    run = only_run(folder)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d-demo", run.name)
+    assert "32 frames acquired, 0 missing; 30 stained" in said  # 30 bright field, 2 true fluorescence
+    assert "0 pending" in said
+    assert "frame in the core to prediction on disk" in said
+    for hint in ("napari", "livestain stats", "demo.png"):
+        assert hint in said
+
+
+def test_the_demo_leaves_a_picture_of_four_panels(demo: tuple[Path, str]) -> None:
+    with Image.open(only_run(demo[0]) / "demo.png") as picture:
+        assert picture.width > 4 * 512
+        assert picture.height > 512
+        assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 1000
+
+
+def test_a_second_demo_goes_beside_the_first(demo: tuple[Path, str], tmp_path: Path) -> None:
+    for _ in range(2):
+        livestain("demo", "--seconds", 1, "--fps", 2, "--size", 128, folder=tmp_path)
+    names = sorted(path.name for path in (tmp_path / "livestain-runs").iterdir())
+    assert names[1] == names[0] + "-2"
+
+
+def test_stats_as_json(demo: tuple[Path, str]) -> None:
+    folder, _ = demo
+    found = json.loads(livestain("stats", only_run(folder), "--json", folder=folder))
+    assert (found["frames_acquired"], found["frames_stained"], found["frames_pending"]) == (32, 30, 0)
+    for boundary in ("net_ms", "host_to_host_ms", "camera_to_screen_ms", "camera_to_disk_ms"):
+        row = found[boundary]
+        assert 0 < row["p50"] <= row["p95"] <= row["p99"] <= row["max"]
+
+
+def test_check_recover_and_backfill_of_a_sound_run_change_nothing(demo: tuple[Path, str]) -> None:
+    folder, _ = demo
+    run = only_run(folder)
+    assert "0 planes damaged, 0 predictions owed" in livestain("check", run, folder=folder)
+    assert "32 frames are on disk and whole, 0 predictions are owed" in livestain("recover", run, folder=folder)
+    assert "30 stained" in livestain("backfill", run, folder=folder)
+
+
+def test_check_finds_a_plane_that_was_damaged(tmp_path: Path) -> None:
+    livestain("demo", "--seconds", 1, "--fps", 2, "--size", 128, folder=tmp_path)
+    (run,) = (tmp_path / "livestain-runs").iterdir()
+    shard = run / "images.ome.zarr" / "0" / "c" / "1" / "0" / "0" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    shard.write_bytes(data)
+    said = livestain("check", run, folder=tmp_path, status=1)
+    assert "damaged: image 0, t=1, c=0, z=0" in said
+
+
+def test_check_of_an_experiment_says_what_will_be_written(
+    write_experiment: Callable[..., Path], identity_model: Package, tmp_path: Path
+) -> None:
+    path = write_experiment(stains=[{"model": str(identity_model.folder), "channel": "BF"}])
+    said = livestain("check", path, folder=tmp_path)
+    assert "128 x 96 px, 16 bit, 0.325 um per pixel" in said
+    assert "BF, Nuclei (predicted)" in said
+    assert re.search(r"at most [\d.]+ kB", said)
+    assert "CPUExecutionProvider" in said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "none.yaml"], "none.yaml does not exist"),
+        (["check", "none.yaml"], "none.yaml does not exist"),
+        (["check", "none.cfg"], "none.cfg"),
+        (["stats", "."], "not a run folder"),
+        (["recover", "."], "not a run folder"),
+        (["backfill", "."], "not a run folder"),
+        (["check", "."], "not a run folder"),
+    ],
+)
+def test_errors_are_one_message_and_status_1(arguments: list[str], says: str, tmp_path: Path) -> None:
+    said = livestain(*arguments, folder=tmp_path, status=1)
+    assert said.startswith("error: ")
+    assert says in said
+
+
+def test_a_run_that_owes_predictions_says_so_and_exits_with_1(
+    write_experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    # The model fails on frames whose first pixel is 666; the replayed recording has one.
+    import numpy as np
+    import tifffile
+
+    from tests import model_builders
+
+    frames = np.full((6, 64, 64), 500, np.uint16)
+    frames[3, 0, 0] = 666
+    tifffile.imwrite(tmp_path / "recording.tif", frames, photometric="minisblack")
+    model = model_builders.package(tmp_path / "fragile", model_builders.fragile_graph(), pixel_size_um=0.325)
+    path = write_experiment(
+        rig={"config": "replay.cfg", "properties": [["Camera", "Source", str(tmp_path / "recording.tif")]]},
+        stains=[{"model": str(model.folder), "channel": "BF"}],
+    )
+    said = livestain("run", path, folder=tmp_path, status=1)
+    assert "1 predictions are still owed" in said
+    assert f"livestain backfill {tmp_path / 'runs' / 'run'}" in said.replace("\n", "")
+
+
+def test_every_command_explains_itself_with_an_example(tmp_path: Path) -> None:
+    said = livestain("--help", folder=tmp_path)
+    for command in ("demo", "run", "check", "stats", "recover", "backfill"):
+        assert command in said
+        assert f"Example: livestain {command}" in livestain(command, "--help", folder=tmp_path)
