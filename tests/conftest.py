@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pymmcore_plus
 import pytest
 import yaml
+from hypothesis import settings
 
 from tests import model_builders
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from livestain_models.package import Package
 
+# Shared machines stall for longer than hypothesis's deadline; what takes too long is seen in --durations.
+settings.register_profile("livestain", deadline=None)
+settings.load_profile("livestain")
 # The shared log file of pymmcore-plus is none of the tests' business.
 pymmcore_plus.configure_logging(file=None, log_to_stderr=False)
 

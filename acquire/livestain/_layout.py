@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -42,14 +43,13 @@ class Image:
     """One place of the stage: a position, or a tile of a position's grid.
 
     `path` is its group inside the store ("" for the only image of a run), `well` its plate row, column and
-    field where there is a plate; `own_z` whether its focal planes come from the position itself.
+    field where there is a plate.
     """
 
     path: str
     name: str
     n_z: int
     well: tuple[str, str, int] | None = None
-    own_z: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Layout:
             pixel_size_um=pixel_size_um,
             z_step_um=_z_step_um(sequence),
             interval_s=interval_s,
-            n_frames=None if n_t is None else _count_frames(sequence, images, n_t, len(cameras)),
+            n_frames=None if n_t is None else _count_frames(sequence, n_t, len(cameras)),
             plate=_plate(sequence),
             image_of=image_of,
         )
@@ -160,7 +160,7 @@ def _images(sequence: useq.MDASequence) -> tuple[tuple[Image, ...], dict[tuple[i
             well = (*key, well_fields.get(key, 0))
             well_fields[key] = well[2] + 1
         path = "/".join(map(str, well)) if well else (str(i) if len(found) > 1 else "")
-        images.append(Image(path, label, _n_z(with_z), well, own_z=with_z is not sequence))
+        images.append(Image(path, label, _n_z(with_z), well))
     return tuple(images), {key: i for i, (key, *_) in enumerate(found)}
 
 
@@ -227,12 +227,10 @@ def _z_step_um(sequence: useq.MDASequence) -> float | None:
     return steps[0] if uniform and steps[0] > 0 else None
 
 
-def _count_frames(sequence: useq.MDASequence, images: Sequence[Image], n_t: int, n_cameras: int) -> int:
-    # By arithmetic: to iterate over the events of a week costs minutes.
-    # useq heeds do_stack for the sequence's own z_plan, not for a position's.
-    channels = [(c.acquire_every, c.do_stack) for c in sequence.channels] or [(1, True)]
-    return n_cameras * sum(
-        math.ceil(n_t / every) * (image.n_z if stack or image.own_z else 1)
-        for every, stack in channels
-        for image in images
-    )
+def _count_frames(sequence: useq.MDASequence, n_t: int, n_cameras: int) -> int:
+    """Count from the events of one time point: to iterate over those of a week costs minutes."""
+    one_time_point = Counter(event.index.get("c", 0) for event in sequence.replace(time_plan=None))
+    if not one_time_point and sequence.time_plan:
+        return n_cameras * n_t
+    every = [channel.acquire_every for channel in sequence.channels] or [1]
+    return n_cameras * sum(count * math.ceil(n_t / every[c]) for c, count in one_time_point.items())
