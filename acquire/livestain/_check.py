@@ -72,6 +72,8 @@ def _describe(experiment: Experiment, path: Path, ready: Prepared) -> list[str]:
             f"stain      {package.fingerprint} on {stain.channel}, {model.provider}: {timing.host_to_host_ms:.0f} ms "
             f"a frame, so at most {1000 / max(timing.host_to_host_ms, 1e-3):.0f} frames/s live"
         )
+    if layout.interval_s and layout.n_frames and layout.n_t:
+        lines.append(f"rate       {layout.n_frames / layout.n_t / layout.interval_s:.3g} frames/s on average")
     lines.append(f"writes     {folder}")
     free = free_bytes(folder)
     if layout.bytes_at_most is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -107,15 +106,14 @@ def run_experiment(
         stop = stop or Stop()
         with stop.on_signals(), _run_log(folder):
             log.info("run %s: %s", folder, yaml.safe_dump(provenance["software"], default_flow_style=True).strip())
-            reason = "errored"
             try:
                 _save_inputs(experiment, folder)
                 reason, troubles = _acquire(experiment, ready, store, stop, on_progress, on_stained)
             except BaseException as error:
                 log.error("the run ended with an error", exc_info=error)  # noqa: TRY400
+                _close_after_error(store)
                 raise
-            finally:
-                _close(store, reason)
+            store.close(reason)
             stats = run_stats(read_lines(folder / JOURNAL_NAME))
             log.info("run %s: %s", reason, stats.as_json())
     return Result(folder, reason, stats, tuple(troubles))
@@ -202,12 +200,10 @@ def _save_inputs(experiment: Experiment, folder: Path) -> None:
         raise StoreError(f"cannot write into {folder}: {error.strerror}.") from error
 
 
-def _close(store: Store, reason: str) -> None:
+def _close_after_error(store: Store) -> None:
     try:
-        store.close(reason)
+        store.close("errored")
     except LivestainError as error:
-        if sys.exc_info()[1] is error or reason != "errored":
-            raise
         log.error("%s", error)  # noqa: TRY400  (the error that ended the run is on its way and matters more)
 
 
