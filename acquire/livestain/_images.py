@@ -131,5 +131,8 @@ class Images:
 
 
 def first_sentence(error: BaseException) -> str:
-    """Give the first sentence of an error; tensorstore appends its source locations, which help nobody here."""
+    """Give what a person needs of an error; tensorstore adds its call chain and its source locations."""
+    for full in ("No space left on device", "not enough space on the disk"):  # POSIX, Windows
+        if full in str(error):
+            return f"{full}."
     return str(error).partition(" [")[0].strip().rstrip(".") + "."
