@@ -20,6 +20,15 @@ from tests.model_builders import contract
 OUTPUTS = (Output(name="Nuclei", meaning="x"), Output(name="Membrane", meaning="y"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors gain nothing from more, and on a busy machine OpenMP's threads wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def deployed(planes=1, stains=1, base=16):
     """An untrained network that is not trivial: BatchNorm away from the identity, outputs within range."""
     torch.manual_seed(0)

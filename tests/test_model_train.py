@@ -15,6 +15,15 @@ from livestain_models.data import pixel_size_um, read_pairs
 from livestain_models.package import load_package, verify_package
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors gain nothing from more, and on a busy machine OpenMP's threads wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def field(seed, size=96):
     """A nucleus is a dark disc in bright field and a bright one in fluorescence."""
     rng = np.random.default_rng(seed)

@@ -185,7 +185,9 @@ def publish(
         export_onnx(model, contract, weights)
         scores = evaluate(weights, held_out, black, reference, model.multiple_px)
         scores |= parity(model, weights, [noise, *frames])
-        contract = contract.model_copy(update={"scores": {name: round(value, 4) for name, value in scores.items()}})
+        contract = contract.model_copy(
+            update={"scores": {name: round(value, 4) + 0.0 for name, value in scores.items()}}
+        )
         session = open_session(weights.read_bytes(), weights.name, "cpu")
         (answer,) = session.run(None, {"planes": frames[0]})
         package = write_package(
