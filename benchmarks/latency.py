@@ -54,6 +54,7 @@ def measure(scratch: Path, source: Path, fps: float, seconds: float, *, sync: bo
         rig=Rig(
             config=shipped_folder() / "replay.cfg",
             properties=[("Camera", "Source", str(source)), ("Camera", "Loop", 1)],
+            pixel_size_um=0.325,
         ),
         sequence=useq.MDASequence.model_validate(
             {

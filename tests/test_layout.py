@@ -97,7 +97,7 @@ def test_predictions_go_to_the_channels_of_their_stain_in_order_of_outputs() -> 
 
 def test_intervals_and_steps_become_scales() -> None:
     layout = lay_out({"channels": ["BF"], "time_plan": {"interval": 30, "loops": 3}, "z_plan": {"range": 4, "step": 2}})
-    assert (layout.interval_s, layout.z_step_um) == (30, 2)
+    assert (layout.interval_s, layout.images[0].z_step_um) == (30, 2)
 
 
 @pytest.mark.parametrize(

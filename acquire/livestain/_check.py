@@ -9,10 +9,8 @@ from rich.filesize import decimal
 
 from livestain._errors import RigError, StoreError
 from livestain._experiment import load_experiment
-from livestain._journal import JOURNAL_NAME, read_lines
-from livestain._latency import run_stats
 from livestain._prepare import Prepared, free_bytes, prepare
-from livestain._recover import damaged_planes
+from livestain._recover import damaged_planes, read_stats
 from livestain.rigfile import check_rig_file, read_rig_file
 
 if TYPE_CHECKING:
@@ -30,10 +28,10 @@ def check_rig(path: Path, console: Console) -> bool:
     findings = check_rig_file(read_rig_file(path))
     for finding in findings:
         style = "red" if finding.severity == "error" else "yellow"
-        console.print(f"{path}: {finding}", style=style, markup=False, soft_wrap=True)
+        console.print(f"{path}: {finding}", style=style, soft_wrap=True)
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
-    console.print(f"{path}: {_count(errors, 'error')}, {_count(warnings, 'warning')}", markup=False, soft_wrap=True)
+    console.print(f"{path}: {_count(errors, 'error')}, {_count(warnings, 'warning')}", soft_wrap=True)
     return not errors
 
 
@@ -43,14 +41,14 @@ def check_experiment(path: Path, console: Console) -> bool:
     findings = check_rig_file(read_rig_file(experiment.rig.config))
     errors = [finding for finding in findings if finding.severity == "error"]
     for finding in findings:
-        console.print(f"{experiment.rig.config}: {finding}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"{experiment.rig.config}: {finding}", style="yellow", soft_wrap=True)
     if errors:
         raise RigError(
             f"{experiment.rig.config} has {_count(len(errors), 'error')}; mend them before the rig is loaded."
         )
     with prepare(experiment) as ready:
         for line in _describe(experiment, path, ready):
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
     return True
 
 
@@ -89,7 +87,7 @@ def _grey(planes: int, height: int, width: int) -> np.ndarray:
 
 def check_run(folder: Path, console: Console) -> bool:
     """Read every plane of a run and hold it against its checksum; True if all are as they were written."""
-    stats = run_stats(read_lines(folder / JOURNAL_NAME))
+    stats = read_stats(folder)
     damaged = damaged_planes(folder)
     for place in damaged:
         console.print(f"damaged: {place} is not as it was written", style="red", soft_wrap=True)

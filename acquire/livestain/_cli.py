@@ -26,7 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-console = Console(stderr=False, highlight=False)
+# No markup: a path may hold [brackets].
+console = Console(highlight=False, markup=False, emoji=False)
 
 INCOMPLETE = 1  # something is missing or went wrong; the message says what and what to run
 INTERRUPTED = 130  # Ctrl-C, by the shells' convention
@@ -44,7 +45,8 @@ def main() -> None:
     try:
         app()
     except LivestainError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
+        errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        errors.print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(INCOMPLETE)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -101,7 +103,7 @@ def _run(experiment: Any, folder: Path) -> Result:
 def _exit(result: Result) -> None:
     """Say what is not whole and how to mend it; exit with a status a script can use."""
     for trouble in result.troubles:
-        console.print(f"warning: {trouble}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"warning: {trouble}", style="yellow", soft_wrap=True)
     if result.stats.frames_missing:
         console.print(
             f"{result.stats.frames_missing} frames never came from the camera; the reasons are in "
@@ -153,12 +155,10 @@ def stats(folder: Folder, *, as_json: Annotated[bool, typer.Option("--json", hel
 
     Example: livestain stats livestain-runs/2026-11-22-demo --json
     """
-    from livestain._journal import JOURNAL_NAME, read_header, read_lines
-    from livestain._latency import run_stats
+    from livestain._recover import read_stats
     from livestain._report import print_stats
 
-    read_header(folder / JOURNAL_NAME)
-    found = run_stats(read_lines(folder / JOURNAL_NAME))
+    found = read_stats(folder)
     if as_json:
         typer.echo(json.dumps(found.as_json()))
     else:

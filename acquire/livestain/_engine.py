@@ -33,8 +33,8 @@ class TappedEngine(MDAEngine):
     """`MDAEngine` that gives each frame to `on_frame`, and each frame that did not come to `on_missing`.
 
     Both are called in the acquisition thread and may only enqueue. pymmcore-plus only logs a stage, channel
-    or exposure that could not be set, and a snap that failed, and goes on; here such an event is reported as
-    missing with its reason, and three in a row end the run.
+    or exposure that could not be set, and a snap that failed, and goes on. Here such an event fails: its frames
+    are reported missing with the reason, and three failed events in a row end the run.
 
     Parameters
     ----------
@@ -62,35 +62,36 @@ class TappedEngine(MDAEngine):
     def setup_event(self, event: MDAEvent) -> None:
         """Move the hardware; skip the event, loudly, if it did not move as told."""
         with _warnings_of_this_thread() as said:
-            super().setup_event(event)
+            try:
+                super().setup_event(event)
+            except Exception as error:  # noqa: BLE001  (a driver may raise anything; one failure is no end)
+                said.append(_reason(error))
         if said:
-            events = _events(event)
-            for one in events:
-                self._missing(one, "; ".join(said))
-            raise SkipEvent(len(events), "; ".join(said))
+            self._failed(event, set(), "; ".join(said))
+            raise SkipEvent(len(_events(event)), "; ".join(said))
 
     def exec_event(self, event: MDAEvent) -> Generator[Any, Any, None]:
         """Expose, and tap every frame before it goes to anyone else."""
-        events = _events(event)
-        n_cameras = self.mmcore.getNumberOfCameraChannels()
+        came: set[Place] = set()
+        cancelled = False
         clock = _CoreClock(event.metadata.get("runner_t0"))
-        payloads = frames = 0
         with _warnings_of_this_thread() as said:
             source = iter(super().exec_event(event))
-            payload = next(source, _END)
-            while payload is not _END:
-                if payload is None:
-                    why = f"the camera ended its burst after {frames} of {len(events) * n_cameras} frames"
-                    self._missing(events[min(payloads // n_cameras, len(events) - 1)], why)
-                else:
-                    self._failures = 0
-                    frames += 1
-                    self._on_frame(self._frame(payload, clock))
-                payloads += 1
-                signal = yield payload
-                payload = _send(source, signal)
-        if payloads == 0 and isinstance(event.action, AcquireImage):
-            self._missing(event, "; ".join(said) or "the camera gave no image")
+            try:
+                payload = _next(source, said)
+                while payload is not _END:
+                    if payload is not None:
+                        frame = self._frame(payload, clock)
+                        came.add(frame.place)
+                        self._on_frame(frame)
+                    signal = yield payload
+                    cancelled = cancelled or signal == "cancel"
+                    payload = _next(source, said, signal)
+            finally:
+                if isinstance(event, SequencedEvent) and self.mmcore.isSequenceRunning():
+                    self.mmcore.stopSequenceAcquisition()  # or camera and light would stay on
+        if not cancelled:
+            self._failed(event, came, "; ".join(said))
 
     def _frame(self, payload: Any, clock: _CoreClock) -> Frame:
         image, event, meta = payload
@@ -103,28 +104,54 @@ class TappedEngine(MDAEngine):
             meta=_journal_meta(event, meta),
         )
 
-    def _missing(self, event: MDAEvent, why: str) -> None:
-        self._on_missing(self._place(event.index), why)
+    def _failed(self, event: MDAEvent, came: set[Place], why: str) -> None:
+        """Report the frames of an event that did not come; raise if it is the third such event in a row."""
+        missing = [place for place in self._places_of(event) if place not in came]
+        if not missing:
+            self._failures = 0
+            return
+        if len(missing) < len(came) + len(missing) > 1:
+            why = f"the camera ended its burst after {len(came)} of {len(came) + len(missing)} frames. {why}".strip()
+        for place in missing:
+            self._on_missing(place, why or "the camera gave no image")
         self._failures += 1
         if self._failures >= _FAILURES_IN_A_ROW:
-            index = ", ".join(f"{axis}={number}" for axis, number in event.index.items())
             raise RigError(
-                f"{self._failures} frames in a row did not come; the last at {index}: {why}. The run is ended. Look "
-                "at the camera, its cable and its driver; every frame before is on disk."
+                f"{self._failures} events in a row failed; the last at {missing[0]}: {why}. The run is ended. Look at "
+                "the camera, its cable and its driver; every frame before is on disk."
             )
+
+    def _places_of(self, event: MDAEvent) -> list[Place]:
+        n_cameras = self.mmcore.getNumberOfCameraChannels()
+        return [
+            self._place({**one.index, "cam": camera})
+            for one in _events(event)
+            if isinstance(one.action, AcquireImage)  # an autofocus shares the index of the image after it
+            for camera in range(n_cameras)
+        ]
 
 
 _END = object()
 
 
-def _send(source: Iterator[Any], signal: Any) -> Any:
-    # The runner talks to the engine through send(): without forwarding it, cancel would not end a burst.
-    if hasattr(source, "send"):
-        try:
-            return source.send(signal)
-        except StopIteration:
-            return _END
-    return next(source, _END)
+def _next(source: Iterator[Any], said: list[str], signal: Any = None) -> Any:
+    """Take the engine's next payload; a driver's error ends the event and is noted in `said`.
+
+    The runner's signals go on to the engine: without them, cancel would not end a burst.
+    """
+    try:
+        return source.send(signal) if hasattr(source, "send") else next(source)
+    except StopIteration:
+        return _END
+    except MemoryError:
+        raise  # the circular buffer overflowed: frames are lost, which no retry brings back
+    except Exception as error:  # noqa: BLE001  (a driver may raise anything; one failure is no end)
+        said.append(_reason(error))
+        return _END
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().rstrip(".")
 
 
 def _events(event: MDAEvent) -> tuple[MDAEvent, ...]:
@@ -152,9 +179,13 @@ class _CoreClock:
 
 
 def _journal_meta(event: MDAEvent, meta: Mapping[str, Any]) -> dict[str, Any]:
-    keep: dict[str, Any] = {"exposure_ms": meta.get("exposure_ms"), "camera": meta.get("camera_device")}
-    position = meta.get("position") or {"x": event.x_pos, "y": event.y_pos, "z": event.z_pos}
-    keep["position_um"] = [position.get(axis) for axis in "xyz"]
+    # In a hardware sequence the core knows only its first exposure; the event knows its own.
+    exposure_ms = event.exposure if event.exposure is not None else meta.get("exposure_ms")
+    keep: dict[str, Any] = {"exposure_ms": exposure_ms, "camera": meta.get("camera_device")}
+    if position := meta.get("position"):
+        keep["position_um"] = [position.get(axis) for axis in "xyz"]
+    else:  # not asked of the stage, which takes time: where it was told to go
+        keep["commanded_um"] = [event.x_pos, event.y_pos, event.z_pos]
     if "images_remaining_in_buffer" in meta:
         keep["core_buffer"] = meta["images_remaining_in_buffer"]
     return keep

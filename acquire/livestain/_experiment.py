@@ -18,7 +18,17 @@ from livestain._yaml import Document, read_yaml
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Experiment", "Output", "Rig", "RigChannel", "Stain", "load_experiment", "load_rig", "save_experiment"]
+__all__ = [
+    "Experiment",
+    "Output",
+    "Rig",
+    "RigChannel",
+    "Stain",
+    "absolute_model",
+    "load_experiment",
+    "load_rig",
+    "save_experiment",
+]
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -143,7 +153,10 @@ def load_experiment(path: Path) -> Experiment:
     _refuse_unknown_useq(document, data.get("sequence"), ("sequence",))
     if "rig" in data:
         data["rig"] = _rig_data(document, data["rig"])
-    data["stains"] = [_resolve_model(stain, path.parent) for stain in data.get("stains") or []]
+    if isinstance(data.get("stains"), list):
+        data["stains"] = [_resolve_model(stain, path.parent) for stain in data["stains"]]
+    elif data.get("stains") is None:
+        data.pop("stains", None)
     if data.get("output") is None:
         data.pop("output", None)
     return _validate(Experiment, data, document)
@@ -168,16 +181,29 @@ def load_rig(path: Path) -> Rig:
 
 
 def save_experiment(experiment: Experiment, path: Path) -> None:
-    """Write an experiment so that it can be run again from anywhere: with absolute paths."""
-    absolute = experiment.rig.model_copy(update={"config": experiment.rig.config.resolve()})
+    """Write an experiment, and a copy of its rig's .cfg beside it, so that both can be run again.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written, or the .cfg is gone.
+    """
+    (path.parent / "rig.cfg").write_bytes(experiment.rig.config.read_bytes())
+    rig = experiment.rig.model_copy(update={"config": Path("rig.cfg")})
+    stains = [stain.model_copy(update={"model": absolute_model(stain.model)}) for stain in experiment.stains]
     plain = {
-        "rig": absolute.model_dump(mode="json", exclude_defaults=True),
+        "rig": rig.model_dump(mode="json", exclude_defaults=True),
         "sequence": experiment.sequence.model_dump(mode="json", exclude_unset=True),
-        "stains": [stain.model_dump(mode="json", exclude_defaults=True) for stain in experiment.stains],
+        "stains": [stain.model_dump(mode="json", exclude_defaults=True) for stain in stains],
         # The name is left out: to run it again is another run.
         "output": experiment.output.model_dump(mode="json", exclude={"name"}, exclude_defaults=True),
     }
     path.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+
+
+def absolute_model(model: str) -> str:
+    """Give a model's folder as an absolute path; the name of a shipped model stays as it is."""
+    return str(Path(model).resolve()) if Path(model).exists() else model
 
 
 def _rig_data(document: Document, rig: Any) -> Any:
@@ -195,7 +221,7 @@ def _rig_data(document: Document, rig: Any) -> Any:
 def _find_config(document: Document, where: tuple[str, ...], written: str) -> Path:
     """Find a file beside the experiment, or among the shipped ones."""
     path = document.path.parent / written
-    found = path if path.is_file() else shipped_config(written)
+    found = path if path.is_file() else shipped_config(written, bare=where[-1] == "config")
     if found is None:
         raise _fault(document, where, written, f"there is no file {path}, and no shipped rig of that name")
     return found

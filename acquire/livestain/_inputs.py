@@ -17,10 +17,20 @@ __all__ = ["Inputs", "Wanted"]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What one stain takes: `planes` focal planes of channel number `channel`."""
+    """What one stain takes: `planes` focal planes, in the order of z, of channel number `channel`."""
 
     channel: int
     planes: int
+
+    @property
+    def below(self) -> int:
+        """How many planes the window has below its centre."""
+        return (self.planes - 1) // 2
+
+    @property
+    def above(self) -> int:
+        """How many planes the window has above its centre."""
+        return self.planes // 2
 
 
 class Inputs:
@@ -39,31 +49,34 @@ class Inputs:
 
     def __init__(self, layout: Layout, wanted: Iterable[Wanted]) -> None:
         self._layout = layout
-        self._wanted = tuple(wanted)
+        self.wanted = tuple(wanted)
         self._stacks: dict[int, dict[Place, Frame]] = {}  # by channel: the frames of its present stack
 
     def add(self, frame: Frame) -> list[Job]:
         """Take a frame; return the jobs that are complete with it."""
-        if all(w.channel != frame.place.c for w in self._wanted):
+        if all(w.channel != frame.place.c for w in self.wanted):
             return []
         stack = self._stack_of(frame)
+        jobs = (self.job(stain, centre) for stain, centre in self._centres_of_windows_with(frame.place))
         return [
-            Job(stain, sources, self._layout.targets(stain, centre), tuple(stack[s] for s in sources))
-            for stain, centre, sources in self._windows_with(frame.place)
-            if all(s in stack for s in sources)
+            replace(job, frames=tuple(stack[s] for s in job.sources))
+            for job in jobs
+            if all(s in stack for s in job.sources)
         ]
 
-    def jobs_on_disk(self, places: Iterable[Place]) -> Iterator[Job]:
-        """Give every job that the raw planes at `places` allow; their planes are to be read from disk."""
-        there = set(places)
-        for place in sorted(there, key=lambda p: (p.t, p.image, p.c, p.z)):
-            for stain, centre, sources in self._windows_with(place):
-                if centre == place and there.issuperset(sources):
-                    yield Job(stain, sources, self._layout.targets(stain, centre))
+    def job(self, stain: int, centre: Place) -> Job:
+        """Give the job that predicts the plane at `centre`, its planes to be read from disk."""
+        wanted = self.wanted[stain]
+        z = range(centre.z - wanted.below, centre.z + wanted.above + 1)
+        sources = tuple(replace(centre, z=k) for k in z)
+        return Job(stain, sources, self._layout.targets(stain, centre))
 
     def _stack_of(self, frame: Frame) -> dict[Place, Frame]:
-        """Keep the frames of one stack for each channel: memory is one stack, however long the run."""
-        if all(w.planes == 1 for w in self._wanted):
+        """Keep the frames of one stack for each channel: memory is one stack, however long the run.
+
+        That suffices because a stack is acquired before the stage moves on (`check_contracts` sees to it).
+        """
+        if all(w.planes == 1 for w in self.wanted):
             return {frame.place: frame}
         stack = self._stacks.setdefault(frame.place.c, {})
         if stack and replace(next(iter(stack)), z=0) != replace(frame.place, z=0):
@@ -71,13 +84,10 @@ class Inputs:
         stack[frame.place] = frame
         return stack
 
-    def _windows_with(self, place: Place) -> Iterator[tuple[int, Place, tuple[Place, ...]]]:
-        """Yield (stain, centre, sources) of every window that holds the plane at `place`."""
+    def _centres_of_windows_with(self, place: Place) -> Iterator[tuple[int, Place]]:
         n_z = self._layout.images[place.image].n_z
-        for stain, wanted in enumerate(self._wanted):
-            if wanted.channel != place.c:
-                continue
-            below, above = (wanted.planes - 1) // 2, wanted.planes // 2
-            for z in range(max(below, place.z - above), min(n_z - above, place.z + below + 1)):
-                sources = tuple(replace(place, z=k) for k in range(z - below, z + above + 1))
-                yield stain, replace(place, z=z), sources
+        for stain, wanted in enumerate(self.wanted):
+            if wanted.channel == place.c:
+                first = max(wanted.below, place.z - wanted.above)
+                last = min(n_z - 1 - wanted.above, place.z + wanted.below)
+                yield from ((stain, replace(place, z=z)) for z in range(first, last + 1))

@@ -26,11 +26,12 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        self._torn = False
         try:
             self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise StoreError(f"cannot write the journal {path}: {error.strerror}.") from error
-        self._path = path
 
     def append(self, lines: Iterable[Mapping[str, Any]], *, sync: bool = False) -> None:
         """Write the lines, whole, or raise.
@@ -40,19 +41,41 @@ class Journal:
         StoreError
             If the file system refuses: a full disk, a lost network drive.
         """
+        if self._torn:
+            raise StoreError(f"the journal {self._path} ends in half a line; `livestain recover` mends it.")
         data = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+        before = os.fstat(self._file.fileno()).st_size
         try:
             while data:
                 data = data[self._file.write(data) or 0 :]
             if sync:
                 os.fsync(self._file.fileno())
         except OSError as error:
+            self._take_back(before)
             raise StoreError(f"cannot write the journal {self._path}: {error.strerror}.") from error
 
+    def _take_back(self, size: int) -> None:
+        # Half a line, with the next one appended to it, would be a line that nobody can read.
+        try:
+            self._file.truncate(size)
+        except OSError:
+            self._torn = True
+
     def close(self) -> None:
-        """Sync and close."""
-        if not self._file.closed:
+        """Sync and close.
+
+        Raises
+        ------
+        StoreError
+            If the drive refuses; the file is closed all the same.
+        """
+        if self._file.closed:
+            return
+        try:
             os.fsync(self._file.fileno())
+        except OSError as error:
+            raise StoreError(f"cannot sync the journal {self._path}: {error.strerror}.") from error
+        finally:
             self._file.close()
 
 
@@ -134,10 +157,10 @@ class Tail:
         self._offset = 0
 
     def read(self, most_bytes: int = 1 << 20) -> list[dict[str, Any]]:
-        """Read on, at most about `most_bytes`; an empty list if nothing new is there."""
+        """Read on, about `most_bytes` or one line if that is longer; an empty list if nothing new is there."""
         with self._path.open("rb") as file:
             file.seek(self._offset)
-            data = file.read(most_bytes)
+            data = file.read(most_bytes) + file.readline()
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
         return [json.loads(raw) for raw in whole.splitlines()]

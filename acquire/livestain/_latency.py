@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["BOUNDARIES", "Percentiles", "RunStats", "percentiles", "run_stats"]
+__all__ = ["BOUNDARIES", "Percentiles", "RunStats", "percentiles"]
 
 BOUNDARIES = {
     "net_ms": "inside the network",
@@ -33,7 +33,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class RunStats:
-    """What a run did, counted from its journal.
+    """What a run did, counted from its journal (see `Ledger`).
 
     `frames_stained` counts predictions (one for each frame and stain) that are on disk, `frames_pending` those
     still owed. `stained_live` of them came straight from the camera; the latencies are theirs, because a
@@ -75,31 +75,3 @@ def percentiles(values_ms: Iterable[float]) -> Percentiles:
         return Percentiles(0, *(float("nan"),) * 4)
     p50, p95, p99 = np.percentile(values, [50, 95, 99])
     return Percentiles(values.size, *(round(float(v), 3) for v in (p50, p95, p99, values.max())))
-
-
-def run_stats(lines: Iterable[Mapping[str, Any]]) -> RunStats:
-    """Count a journal's lines and take the percentiles of its latencies.
-
-    A prediction may have several lines (pending, then stained): the last word on each counts.
-    """
-    raw_ms: dict[tuple[int, ...], float | None] = {}
-    missing = 0
-    stains: dict[tuple[int, ...], Mapping[str, Any]] = {}
-    for line in lines:
-        if line["kind"] == "raw":
-            raw_ms[tuple(line["at"])] = line.get("camera_to_disk_ms")
-        elif line["kind"] == "missing":
-            missing += 1
-        elif line["kind"] == "stain":
-            stains[(line["stain"], *line["at"][0])] = line
-    status = [line["status"] for line in stains.values()]
-    live = [line for line in stains.values() if line["status"] == "stained" and line["live"]]
-    return RunStats(
-        frames_acquired=len(raw_ms),
-        frames_missing=missing,
-        frames_stained=status.count("stained"),
-        stained_live=len(live),
-        frames_pending=status.count("pending"),
-        latency={name: percentiles(line[name] for line in live) for name in BOUNDARIES},
-        raw_camera_to_disk_ms=percentiles(ms for ms in raw_ms.values() if ms is not None),
-    )

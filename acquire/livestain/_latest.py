@@ -70,7 +70,7 @@ class Viewer:
         self._latest = latest
         self._look = look
         self.trouble: str | None = None
-        self._worker = Worker("viewer", self._watch, on_error=self._failed)
+        self._worker = Worker("viewer", self._watch, on_error=self._failed, may_be_left=True)
         self._worker.start()
 
     def _watch(self) -> None:
@@ -86,6 +86,8 @@ class Viewer:
         self.trouble = f"the viewer failed and was switched off ({type(error).__name__}: {error}); the run went on."
         log.warning("%s", self.trouble, exc_info=error)
 
-    def close(self) -> None:
-        """Join the thread; the slot must be closed before."""
-        self._worker.wait()
+    def close(self, timeout_s: float = 2) -> None:
+        """Wait for the function to return, but not for long; the slot must be closed before."""
+        if not self._worker.wait(timeout_s):
+            self.trouble = f"the viewer did not return within {timeout_s:g} s of the end and was left behind."
+            log.warning("%s", self.trouble)

@@ -43,12 +43,13 @@ class Image:
     """One place of the stage: a position, or a tile of a position's grid.
 
     `path` is its group inside the store ("" for the only image of a run), `well` its plate row, column and
-    field where there is a plate.
+    field where there is a plate; `z_step_um` is None for a single plane or steps that differ.
     """
 
     path: str
     name: str
     n_z: int
+    z_step_um: float | None = None
     well: tuple[str, str, int] | None = None
 
 
@@ -56,7 +57,8 @@ class Image:
 class Layout:
     """The arrays of a run. All images share channels, frame size and pixel size.
 
-    `n_t` is None where the sequence has no end. `interval_s` is 0 when the camera runs free.
+    `n_t` and `n_frames` are None where they are not known beforehand. `interval_s` is 0 when the camera runs free,
+    `pixel_size_um` 0 when it is unknown.
     """
 
     images: tuple[Image, ...]
@@ -66,7 +68,6 @@ class Layout:
     height: int
     width: int
     pixel_size_um: float
-    z_step_um: float | None
     interval_s: float
     n_frames: int | None
     plate: tuple[str, int, int] | None  # name, rows, columns
@@ -91,6 +92,7 @@ class Layout:
         ExperimentError
             If a position's sub-sequence changes time or channels, or two channels have one name.
         """
+        _set_fields_of_view(sequence, width * pixel_size_um, height * pixel_size_um)
         images, image_of = _images(sequence)
         channels = (*_camera_channels(sequence, cameras, colors), *predicted)
         names = [c.name for c in channels]
@@ -108,7 +110,6 @@ class Layout:
             height=height,
             width=width,
             pixel_size_um=pixel_size_um,
-            z_step_um=_z_step_um(sequence),
             interval_s=interval_s,
             n_frames=None if n_t is None else _count_frames(sequence, n_t, len(cameras)),
             plate=_plate(sequence),
@@ -140,6 +141,19 @@ class Layout:
         return int(planes * self.height * self.width * 2)
 
 
+def _set_fields_of_view(sequence: useq.MDASequence, width_um: float, height_um: float) -> None:
+    """Tell grid plans the camera's field, as the engine does when it begins: it decides how many tiles there are."""
+    subs = [getattr(position, "sequence", None) for position in sequence.stage_positions]
+    for plan in [s.grid_plan for s in (sequence, *subs) if s is not None and s.grid_plan is not None]:
+        if isinstance(plan, useq.RandomPoints) and plan.random_seed is None:
+            raise ExperimentError(
+                "a grid_plan of random points without a random_seed would give other points each time it is asked: "
+                "give it a random_seed."
+            )
+        if width_um and height_um:
+            plan.fov_width, plan.fov_height = width_um, height_um
+
+
 def _images(sequence: useq.MDASequence) -> tuple[tuple[Image, ...], dict[tuple[int, int], int]]:
     positions = list(sequence.stage_positions) or [useq.Position(name="")]
     plan = sequence.stage_positions if isinstance(sequence.stage_positions, useq.WellPlatePlan) else None
@@ -160,7 +174,7 @@ def _images(sequence: useq.MDASequence) -> tuple[tuple[Image, ...], dict[tuple[i
             well = (*key, well_fields.get(key, 0))
             well_fields[key] = well[2] + 1
         path = "/".join(map(str, well)) if well else (str(i) if len(found) > 1 else "")
-        images.append(Image(path, label, _n_z(with_z), well))
+        images.append(Image(path, label, _n_z(with_z), _z_step_um(with_z), well))
     return tuple(images), {key: i for i, (key, *_) in enumerate(found)}
 
 

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from livestain._layout import Layout
+    from livestain._layout import Image, Layout
 
 __all__ = ["groups", "read_windows", "write_group"]
 
 Window = tuple[float, float]
+_UNKNOWN: Window = (0.0, 65535.0)
 
 
 def groups(layout: Layout, provenance: Mapping[str, Any], windows: Mapping[int, Window]) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def groups(layout: Layout, provenance: Mapping[str, Any], windows: Mapping[int, 
         series = v05.Series(series=[image.path for image in layout.images])
         documents["OME"] = {"ome": _plain(series)}
     for image in layout.images:
-        attributes = {"ome": _plain(_image(layout, image.name, windows)), "livestain": dict(provenance)}
+        attributes = {"ome": _plain(_image(layout, image, windows)), "livestain": dict(provenance)}
         documents[image.path] = attributes
     return documents
 
@@ -69,31 +70,32 @@ def read_windows(folder: Path) -> dict[int, Window]:
     """Read the display ranges back from an image's group."""
     document = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
     channels = document["attributes"]["ome"]["omero"]["channels"]
-    return {i: (channel["window"]["start"], channel["window"]["end"]) for i, channel in enumerate(channels)}
+    found = {i: (channel["window"]["start"], channel["window"]["end"]) for i, channel in enumerate(channels)}
+    return {i: window for i, window in found.items() if window != _UNKNOWN}  # never chosen: choose when planes come
 
 
-def _image(layout: Layout, name: str, windows: Mapping[int, Window]) -> v05.Image:
-    scale = [
-        layout.interval_s or 1.0,  # a free-running camera has no interval: then t counts frames
-        1.0,
-        layout.z_step_um or 1.0,
-        layout.pixel_size_um,
-        layout.pixel_size_um,
-    ]
+def _image(layout: Layout, image: Image, windows: Mapping[int, Window]) -> v05.Image:
+    # What is not known has scale 1 and no unit: then t counts frames, z planes, y and x pixels.
+    pixel_um, step_um = layout.pixel_size_um, image.z_step_um
+    scale = [layout.interval_s or 1.0, 1.0, step_um or 1.0, pixel_um or 1.0, pixel_um or 1.0]
     axes: list[v05.SpaceAxis | v05.TimeAxis | v05.ChannelAxis | v05.CustomAxis] = [
         v05.TimeAxis(name="t", unit="second") if layout.interval_s else v05.TimeAxis(name="t"),
         v05.ChannelAxis(name="c"),
-        *(v05.SpaceAxis(name=axis, unit="micrometer") for axis in "zyx"),
+        *(_space_axis(name, known=bool(known)) for name, known in (("z", step_um), ("y", pixel_um), ("x", pixel_um))),
     ]
     dataset = v05.Dataset(path="0", coordinateTransformations=[v05.ScaleTransformation(scale=scale)])
     return v05.Image(
-        multiscales=[v05.Multiscale(name=name or None, axes=axes, datasets=[dataset])],
+        multiscales=[v05.Multiscale(name=image.name or None, axes=axes, datasets=[dataset])],
         omero=v05.Omero(channels=[_channel(layout, i, windows) for i in range(len(layout.channels))]),
     )
 
 
+def _space_axis(name: str, *, known: bool) -> v05.SpaceAxis:
+    return v05.SpaceAxis(name=name, unit="micrometer") if known else v05.SpaceAxis(name=name)
+
+
 def _channel(layout: Layout, number: int, windows: Mapping[int, Window]) -> v05.OmeroChannel:
-    start, end = windows.get(number, (0.0, 65535.0))
+    start, end = windows.get(number, _UNKNOWN)
     return v05.OmeroChannel(
         label=layout.channels[number].name,
         color=layout.channels[number].color,

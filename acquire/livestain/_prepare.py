@@ -7,7 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from livestain._rig import Camera, camera_of, check_contracts, check_sequence, lay_out, open_core
+from livestain._rig import (
+    Camera,
+    camera_of,
+    camera_through,
+    check_contracts,
+    check_sequence,
+    close_core,
+    lay_out,
+    open_core,
+)
 from livestain._stain import OnnxModel
 from livestain_models.package import Package, load_package
 
@@ -48,8 +57,9 @@ def prepare(experiment: Experiment) -> Iterator[Prepared]:
     core = open_core(experiment.rig)
     models: list[StainModel] = []
     try:
-        camera = camera_of(core, experiment.rig)
+        camera_of(core, experiment.rig)
         check_sequence(core, experiment.sequence)
+        camera = camera_through(core, experiment)
         check_contracts(experiment, [package.contract for package in packages], camera)
         layout = lay_out(experiment, [package.contract for package in packages], camera)
         for stain, package in zip(experiment.stains, packages, strict=True):
@@ -58,7 +68,7 @@ def prepare(experiment: Experiment) -> Iterator[Prepared]:
     finally:
         for model in models:
             model.close()
-        core.unloadAllDevices()
+        close_core(core)
 
 
 def open_model(stain: Stain, package: Package, height: int, width: int, provider: str | None = None) -> StainModel:
@@ -71,6 +81,6 @@ def open_model(stain: Stain, package: Package, height: int, width: int, provider
 def free_bytes(folder: Path) -> int:
     """Give the free space of the drive that a folder, which need not exist yet, is on."""
     there = folder.absolute()
-    while not there.exists():
+    while not there.exists() and there != there.parent:
         there = there.parent
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(there).free if there.exists() else 0

@@ -8,26 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from livestain._errors import ModelError, StoreError
 from livestain._experiment import Stain
-from livestain._frame import Place
 from livestain._images import Images, first_sentence
-from livestain._inputs import Inputs
-from livestain._journal import JOURNAL_NAME, mend, read_header, read_lines
-from livestain._latency import RunStats, run_stats
-from livestain._lines import layout_from_header
+from livestain._journal import JOURNAL_NAME, read_header, read_lines
+from livestain._ledger import Ledger
 from livestain._prepare import open_model
-from livestain._session import wanted_inputs
 from livestain._staining import Stainer
-from livestain._store import Store, crc32_of, lock_run
+from livestain._store import Store, crc32_of
 from livestain_models.package import load_package
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from livestain._frame import Job
+    from livestain._frame import Job, Place
+    from livestain._latency import RunStats
     from livestain._stain import StainModel
 
-__all__ = ["Recovered", "backfill", "damaged_planes", "recover"]
+__all__ = ["Recovered", "backfill", "damaged_planes", "read_stats", "recover"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,40 +50,49 @@ class Recovered:
     owed: int
 
 
+def read_stats(folder: Path) -> RunStats:
+    """Count a run and its latencies from its journal, also while the run goes on.
+
+    Raises
+    ------
+    StoreError
+        If the folder is no run.
+    """
+    journal = folder / JOURNAL_NAME
+    return Ledger(read_header(journal), read_lines(journal)).stats()
+
+
 def recover(folder: Path) -> Recovered:
     """Mend a run folder after a crash, a kill or a loss of power. To do it twice changes nothing.
 
     A torn last line of the journal is cut off, raw planes that are whole on disk but not journalled are
-    journalled, the time axes are cut to what was acquired, and every journalled plane is read and held against
-    its checksum.
+    journalled, the time axes are cut to what was acknowledged, and every journalled plane is read and held
+    against its checksum.
 
     Raises
     ------
     StoreError
         If the folder is no run, its journal has no header, or the run is still going on.
     """
-    journal = folder / JOURNAL_NAME
-    header = read_header(journal)
-    with lock_run(folder):
-        torn = mend(journal)
-    lines = list(read_lines(journal))
-    store = Store.reopen(folder, header)
+    store, torn = Store.reopen(folder)
     try:
-        known = {Place(*line["at"]) for line in lines if line["kind"] == "raw"}
-        adopted = _adopt(store, known)
-        damaged = tuple(_damaged(store.images, lines))
-        store.forget_after(max((place.t for place in (*known, *adopted)), default=0))
-    finally:
-        store.close("recovered")
-    owed = sum(1 for _ in _owed(header, list(read_lines(journal))))
-    return Recovered(torn, len(adopted), damaged, len(known) + len(adopted), owed)
+        ledger = Ledger(store.header, read_lines(folder / JOURNAL_NAME))
+        adopted = _adopt(store, ledger)
+        damaged = tuple(_damaged(store.images, ledger))
+        store.end_after([ledger.last_t(image) for image in range(len(store.layout.images))])
+    except BaseException:
+        store.abandon()
+        raise
+    store.close("recovered")
+    stats = ledger.stats()
+    return Recovered(torn, adopted, damaged, stats.frames_acquired, stats.frames_pending)
 
 
-def _adopt(store: Store, known: set[Place]) -> list[Place]:
+def _adopt(store: Store, ledger: Ledger) -> int:
     """Journal the raw planes whose commit was done when the run died before it could say so."""
     acquired = {i for i, channel in enumerate(store.layout.channels) if not channel.predicted}
-    unknown = (place for place in store.images.places() if place.c in acquired and place not in known)
-    whole: list[Place] = []
+    unknown = (place for place in store.images.places() if place.c in acquired and place not in ledger)
+    adopted = 0
     for place in sorted(unknown, key=dataclasses.astuple):
         try:
             crc32 = crc32_of(store.images.read(place))
@@ -94,8 +100,9 @@ def _adopt(store: Store, known: set[Place]) -> list[Place]:
             continue  # not whole, so never acknowledged: nothing was promised of it
         line: dict[str, Any] = {"kind": "raw", "at": dataclasses.astuple(place), "crc32": crc32, "recovered": True}
         store.note([line])
-        whole.append(place)
-    return whole
+        ledger.add(line)
+        adopted += 1
+    return adopted
 
 
 def damaged_planes(folder: Path) -> list[Place]:
@@ -107,39 +114,22 @@ def damaged_planes(folder: Path) -> list[Place]:
         If the folder is no run, or its images cannot be opened.
     """
     journal = folder / JOURNAL_NAME
-    layout = layout_from_header(read_header(journal))
+    ledger = Ledger(read_header(journal), read_lines(journal))
     try:
-        images = Images(folder, layout)
+        images = Images(folder, ledger.layout)
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot open the images of {folder}: {first_sentence(error)}") from error
-    return list(_damaged(images, read_lines(journal)))
+    return list(_damaged(images, ledger))
 
 
-def _damaged(images: Images, lines: Iterable[Mapping[str, Any]]) -> Iterator[Place]:
-    expected: dict[Place, int] = {}
-    for line in lines:
-        if line["kind"] == "raw":
-            expected[Place(*line["at"])] = line["crc32"]
-        elif line.get("status") == "stained":
-            expected |= {Place(*at): crc32 for at, crc32 in zip(line["at"], line["crc32"], strict=True)}
-    for place, crc32 in expected.items():
+def _damaged(images: Images, ledger: Ledger) -> Iterator[Place]:
+    for place, crc32 in ledger.planes():
         try:
             sound = crc32_of(images.read(place)) == crc32
         except StoreError:
             sound = False
         if not sound:
             yield place
-
-
-def _owed(header: Mapping[str, Any], lines: list[dict[str, Any]]) -> Iterator[Job]:
-    """Give the jobs that the raw frames allow and that have no prediction on disk."""
-    layout = layout_from_header(header)
-    stained = {(line["stain"], Place(*line["at"][0])) for line in lines if line.get("status") == "stained"}
-    raw = [Place(*line["at"]) for line in lines if line["kind"] == "raw"]
-    inputs = Inputs(layout, wanted_inputs(layout, [(s["channel"], s["planes"]) for s in header["stains"]]))
-    for job in inputs.jobs_on_disk(raw):
-        if (job.stain, job.targets[0]) not in stained:
-            yield job
 
 
 def backfill(
@@ -168,46 +158,40 @@ def backfill(
     ModelError
         If a model cannot be had, is not the one of the run, or fails on a frame.
     """
-    journal = folder / JOURNAL_NAME
-    header = read_header(journal)
-    with lock_run(folder):
-        mend(journal)
-    jobs = list(_owed(header, list(read_lines(journal))))
-    if jobs:
-        _fill(folder, header, jobs, provider, on_progress)
-    return run_stats(read_lines(journal))
+    store, _ = Store.reopen(folder)
+    try:
+        jobs = Ledger(store.header, read_lines(folder / JOURNAL_NAME)).owed()
+        troubles = _fill(store, jobs, provider, on_progress) if jobs else []
+    except BaseException:
+        store.abandon()
+        raise
+    store.close("backfilled")
+    if troubles:
+        raise ModelError(f"not all went well: {troubles[0]} `livestain stats {folder}` counts what is still owed.")
+    return read_stats(folder)
 
 
-def _fill(
-    folder: Path,
-    header: Mapping[str, Any],
-    jobs: list[Job],
-    provider: str | None,
-    on_progress: Callable[[int, int], None],
-) -> None:
-    stains = [Stain.model_validate({k: s[k] for k in Stain.model_fields if k in s}) for s in header["stains"]]
+def _fill(store: Store, jobs: list[Job], provider: str | None, on_progress: Callable[[int, int], None]) -> list[str]:
+    written = store.header["stains"]
+    stains = [Stain.model_validate({k: s[k] for k in Stain.model_fields if k in s}) for s in written]
     packages = [load_package(stain.model) for stain in stains]
-    for package, written in zip(packages, header["stains"], strict=True):
-        if package.contract.weights_sha256 != written["weights_sha256"]:
+    for package, said in zip(packages, written, strict=True):
+        if package.contract.weights_sha256 != said["weights_sha256"]:
             raise ModelError(
-                f"the model {written['model']} of this run had weights {written['weights_sha256'][:12]}, the one "
-                f"found now has {package.contract.weights_sha256[:12]}: its predictions would differ. Install the "
-                "version that the run names."
+                f"the model {said['model']} of this run had weights {said['weights_sha256'][:12]}, the one found now "
+                f"has {package.contract.weights_sha256[:12]}: its predictions would differ. Install the version that "
+                "the run names."
             )
-    layout = layout_from_header(header)
+    layout = store.layout
 
     def reopen(i: int, on_cpu: bool) -> StainModel:  # noqa: FBT001  (Stainer's protocol)
         return open_model(stains[i], packages[i], layout.height, layout.width, "cpu" if on_cpu else provider)
 
-    models = [reopen(i, False) for i in range(len(stains))]  # noqa: FBT003
-    store = Store.reopen(folder, header)
-    stainer = Stainer(models, store.images.read, reopen)
+    stainer = Stainer([reopen(i, False) for i in range(len(stains))], store.images.read, reopen)  # noqa: FBT003
     try:
         for done, job in enumerate(jobs, start=1):
             store.commit([stainer.stain(job)])
             on_progress(done, len(jobs))
     finally:
-        store.close("backfilled")
         stainer.close()
-    if stainer.troubles:
-        raise ModelError(f"not all went well: {stainer.troubles[0]} `livestain stats {folder}` counts what is owed.")
+    return stainer.troubles

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import itertools
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pymmcore
 from pymmcore_plus import CMMCorePlus
+from pymmcore_plus.mda import MDAEngine
 
-from livestain._errors import ExperimentError, ModelError, RigError
+from livestain._errors import ExperimentError, LivestainError, ModelError, RigError
 from livestain._layout import Channel, Layout
 
 if TYPE_CHECKING:
@@ -21,7 +24,16 @@ if TYPE_CHECKING:
     from livestain._experiment import Experiment, Rig, Stain
     from livestain_models.contract import Contract
 
-__all__ = ["Camera", "camera_of", "check_contracts", "check_sequence", "lay_out", "open_core"]
+__all__ = [
+    "Camera",
+    "camera_of",
+    "camera_through",
+    "check_contracts",
+    "check_sequence",
+    "close_core",
+    "lay_out",
+    "open_core",
+]
 
 
 def open_core(rig: Rig) -> CMMCorePlus:
@@ -33,17 +45,34 @@ def open_core(rig: Rig) -> CMMCorePlus:
         If the file cannot be read, or the core refuses it; the message names the line where the core does.
     """
     core = _load(rig.config)
-    # An acquisition's last callbacks may come while the interpreter is going down, and abort it.
-    atexit.register(pymmcore.CMMCore.registerCallback, core, None)
+    # An acquisition's last callbacks may come while the interpreter is going down, and abort it. Weakly: a core
+    # holds its circular buffer.
+    atexit.register(_silence, weakref.ref(core))
     try:
-        for device, name, value in rig.properties:
+        _set_properties(core, rig)
+        _size_buffer(core, rig.circular_buffer_mb)
+    except BaseException:
+        close_core(core)
+        raise
+    return core
+
+
+def close_core(core: CMMCorePlus) -> None:
+    """Unload a core's devices and let it go."""
+    core.unloadAllDevices()
+    pymmcore.CMMCore.registerCallback(core, None)
+
+
+def _set_properties(core: CMMCorePlus, rig: Rig) -> None:
+    for device, name, value in rig.properties:
+        try:
             core.setProperty(device, name, value)
+        except Exception as error:
+            raise RigError(f"rig.properties: {device}.{name} cannot be set to {value!r}: {_reason(error)}") from error
+    try:
         core.waitForSystem()
     except Exception as error:
-        core.unloadAllDevices()
-        raise RigError(f"rig.properties: {device}.{name} cannot be set to {value!r}: {_reason(error)}") from error
-    _size_buffer(core, rig.circular_buffer_mb)
-    return core
+        raise RigError(f"the devices of {rig.config} do not come to rest: {_reason(error)}") from error
 
 
 def _load(config: Path) -> CMMCorePlus:
@@ -62,11 +91,16 @@ def _load(config: Path) -> CMMCorePlus:
     try:
         core.loadSystemConfiguration(config)
     except Exception as error:
-        core.unloadAllDevices()
+        close_core(core)
         raise RigError(
             f"the core refuses {config}: {_reason(error)} `livestain check {config}` reads the file for faults."
         ) from error
     return core
+
+
+def _silence(reference: weakref.ref[CMMCorePlus]) -> None:
+    if (core := reference()) is not None:
+        pymmcore.CMMCore.registerCallback(core, None)
 
 
 def _size_buffer(core: CMMCorePlus, at_most_mb: int) -> None:
@@ -90,6 +124,9 @@ class Camera:
     bits: int
     pixel_size_um: float
 
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height} px of {self.pixel_size_um:g} um, {self.bits} bit"
+
 
 def camera_of(core: CMMCorePlus, rig: Rig) -> Camera:
     """Ask the core for its camera.
@@ -111,6 +148,12 @@ def camera_of(core: CMMCorePlus, rig: Rig) -> Camera:
             f"{core.getBytesPerPixel()} bytes a pixel; livestain stores grey images of 8 to 16 bits. Set its "
             "PixelType to 8bit or 16bit."
         )
+    of_cfg_um = core.getPixelSizeUm()
+    if rig.pixel_size_um and of_cfg_um and abs(of_cfg_um / rig.pixel_size_um - 1) > 0.01:
+        raise RigError(
+            f"rig.pixel_size_um is {rig.pixel_size_um:g}, but {rig.config} gives {of_cfg_um:g} um for the present "
+            "objective and binning. Keep the one that is right."
+        )
     names = tuple(core.getPhysicalCameraDevice(i) for i in range(core.getNumberOfCameraChannels()))
     return Camera(
         names=names,
@@ -118,8 +161,39 @@ def camera_of(core: CMMCorePlus, rig: Rig) -> Camera:
         width=core.getImageWidth(),
         bytes_per_pixel=core.getBytesPerPixel(),
         bits=core.getImageBitDepth(),
-        pixel_size_um=rig.pixel_size_um or core.getPixelSizeUm(),
+        pixel_size_um=of_cfg_um or rig.pixel_size_um or 0.0,
     )
+
+
+def camera_through(core: CMMCorePlus, experiment: Experiment) -> Camera:
+    """Ask the core for its camera as the sequence will find it: after its setup and in each of its channels.
+
+    Raises
+    ------
+    RigError
+        If setup or a channel cannot be set, or a channel changes the camera's image or pixel size: all channels
+        share one array, and a model sees only what it was held against.
+    """
+    sequence, rig = experiment.sequence, experiment.rig
+    try:
+        if sequence.setup is not None:
+            MDAEngine(core).setup_event(sequence.setup)
+        cameras = {}
+        for channel in sequence.channels:
+            core.setConfig(channel.group, channel.config)
+            core.waitForSystem()
+            cameras[channel.config] = camera_of(core, rig)
+    except LivestainError:
+        raise
+    except Exception as error:
+        raise RigError(f"the sequence's setup or channels cannot be set: {_reason(error)}") from error
+    if len(set(cameras.values())) > 1:
+        seen = "; ".join(f"{name}: {camera}" for name, camera in cameras.items())
+        raise RigError(
+            f"the channels of a run share frame size, bits and pixel size, but here they differ ({seen}). Put them "
+            "into runs of their own."
+        )
+    return next(iter(cameras.values()), None) or camera_of(core, rig)
 
 
 def check_sequence(core: CMMCorePlus, sequence: useq.MDASequence) -> None:
@@ -176,8 +250,7 @@ def _check_pixel_size(contract: Contract, camera: Camera, rig: Rig) -> None:
             f"{contract.pixel_size_um} um. Add ConfigPixelSize and PixelSize_um lines to the .cfg, or "
             "pixel_size_um to the rig."
         )
-    off = abs(camera.pixel_size_um / contract.pixel_size_um - 1)
-    if off > contract.pixel_size_tolerance:
+    if not contract.accepts_pixel_size(camera.pixel_size_um):
         raise ModelError(
             f"the model {contract.id} was trained at {contract.pixel_size_um} um per pixel "
             f"(+-{contract.pixel_size_tolerance:.0%}), but the rig has {camera.pixel_size_um:g} um: its "
@@ -202,20 +275,38 @@ def _check_planes(contract: Contract, stain: Stain, sequence: useq.MDASequence) 
     channel = next((c for c in sequence.channels if c.config == stain.channel), None)
     if channel is not None and not channel.do_stack:
         has = 1
+    plans = [sequence.z_plan, *(getattr(p.sequence, "z_plan", None) for p in sequence.stage_positions if p.sequence)]
     if has < wants.count:
         raise ModelError(
             f"the model {contract.id} takes {wants.count} focal planes, but channel {stain.channel!r} has {has}. "
             f"Give the sequence a z_plan of at least {wants.count} planes"
             + (f", {wants.spacing_um} um apart." if wants.spacing_um else ".")
         )
-    if wants.count > 1 and wants.spacing_um and sequence.z_plan:
-        z_um = list(sequence.z_plan)
-        step_um = abs(z_um[1] - z_um[0])
-        if abs(step_um / wants.spacing_um - 1) > 0.1:
-            raise ModelError(
-                f"the model {contract.id} takes planes {wants.spacing_um} um apart, but the z_plan steps "
-                f"{step_um:g} um. Change the step."
-            )
+    for plan in plans if wants.count > 1 else ():
+        if plan is not None:
+            _check_stack(contract, list(plan))
+    if wants.count > 1 and not _stack_before_stage(sequence):
+        raise ModelError(
+            f"the model {contract.id} takes {wants.count} focal planes, but axis_order {''.join(sequence.axis_order)} "
+            "moves the stage or time between the planes of a stack. Put z behind t, p and g, as in tpgcz."
+        )
+
+
+def _check_stack(contract: Contract, z_um: list[float]) -> None:
+    wants = contract.planes
+    steps_um = [above - below for below, above in itertools.pairwise(z_um)]
+    step_um = wants.spacing_um or (steps_um[0] if steps_um else 0.0)
+    if not all(0.9 * step_um <= step <= 1.1 * step_um for step in steps_um):
+        said = f"{wants.spacing_um:g} um apart" if wants.spacing_um else "evenly spaced"
+        raise ModelError(
+            f"the model {contract.id} takes {wants.count} rising planes {said}, but a z_plan goes to "
+            f"{', '.join(f'{z:g}' for z in z_um[:8])} um. Change its step, or its direction (go_up: true)."
+        )
+
+
+def _stack_before_stage(sequence: useq.MDASequence) -> bool:
+    order = [str(getattr(axis, "value", axis)) for axis in sequence.axis_order]
+    return all(order.index("z") > order.index(axis) for axis in "tpg" if axis in order)
 
 
 def lay_out(experiment: Experiment, contracts: Sequence[Contract], camera: Camera) -> Layout:
@@ -229,7 +320,7 @@ def lay_out(experiment: Experiment, contracts: Sequence[Contract], camera: Camer
         experiment.sequence,
         height=camera.height,
         width=camera.width,
-        pixel_size_um=camera.pixel_size_um or 1.0,
+        pixel_size_um=camera.pixel_size_um,
         cameras=camera.names,
         colors={name: channel.color for name, channel in experiment.rig.channels.items() if channel.color},
         predicted=predicted,

@@ -13,6 +13,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from livestain._buffer import Buffer, BufferBroken
 from livestain._engine import TappedEngine
 from livestain._errors import LivestainError, RigError
@@ -85,6 +87,7 @@ class DataPath:
         self.to_stain: Buffer[Job] = Buffer(_STAIN_DEPTH)
         self._stain_remaining = stain_remaining
         self._owed = Owed(store.folder)
+        self.first_missing: str | None = None  # why a frame never came, as a sentence
         # Planes that one commit takes together: their syncs overlap, and a burst is kept up with; but a
         # prediction must not wait behind more than about 32 MiB of raw planes.
         self._batch = max(2, min(16, (32 << 20) // (store.layout.height * store.layout.width * 2)))
@@ -92,12 +95,23 @@ class DataPath:
     # ---------------------------------------------------- acquisition thread: enqueue, nothing else
 
     def _frame(self, frame: Frame) -> None:
+        self._check(frame)
         late = [job for job in self._inputs.add(frame) if not self.to_stain.offer(job)]
         self.to_disk.put(frame)  # waits when the disk is behind: a raw frame is never dropped
         for job in late:
             self.to_disk.put(Note(stain_line(job, "pending", "the model was busy")))
 
+    def _check(self, frame: Frame) -> None:
+        layout = self._store.layout
+        if frame.image.shape != (layout.height, layout.width) or frame.image.dtype not in (np.uint8, np.uint16):
+            raise RigError(
+                f"the camera gave {frame.image.dtype} {frame.image.shape} at {frame.place}, but the run began with "
+                f"{(layout.height, layout.width)} of 8 to 16 bits. Let no channel, property or ROI of the sequence "
+                "change the camera's image."
+            )
+
     def _missing(self, place: Place, why: str) -> None:
+        self.first_missing = self.first_missing or f"the frame at {place} never came: {why}."
         self.to_disk.put(Note(missing_line(place, why)))
 
     # ---------------------------------------------------- writer thread
@@ -160,7 +174,7 @@ class DataPath:
             watch()
             if stop.times or writer.error:
                 self._core.mda.cancel()  # again and again: a runner that has not begun yet ignores it
-        asked = stop.times
+        asked = min(stop.times, 1)
         self.to_stain.close()
         while not stainer.wait(0.1):
             watch()
@@ -188,13 +202,14 @@ class DataPath:
     def _acquiring(self) -> bool:
         return self._core.mda.is_running()
 
-    def _raise_first(self, writer: BaseException | None, *others: BaseException | None) -> None:
-        if writer is not None:
-            raise writer
-        for error in others:
+    def _raise_first(
+        self, writer: BaseException | None, acquisition: BaseException | None, stainer: BaseException | None
+    ) -> None:
+        """Raise what ended the run; the disk's error first, because the others may follow from it."""
+        for error, what in ((writer, "writing"), (acquisition, "the acquisition"), (stainer, "the stain thread")):
             if isinstance(error, LivestainError):
                 raise error
-            if isinstance(error, MemoryError):
+            if isinstance(error, MemoryError) and error is acquisition:
                 raise RigError(
                     "the camera's circular buffer overflowed: the disk was slower than the camera for too long "
                     f"({self.to_disk.stats.waited_ms:.0f} ms spent waiting for it). Every frame before is on "
@@ -202,7 +217,7 @@ class DataPath:
                     "write to a faster drive."
                 ) from error
             if error is not None and not isinstance(error, BufferBroken):
-                raise RigError(
-                    f"the acquisition ended with {type(error).__name__}: {error}. Every frame before is on disk; "
-                    "run.log has the details."
+                raise LivestainError(
+                    f"{what} ended with {type(error).__name__}: {error}. Every frame journalled is on disk; run.log "
+                    "has the details."
                 ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from livestain._errors import LivestainError, StoreError
-from livestain._experiment import save_experiment
-from livestain._inputs import Inputs, Wanted
-from livestain._journal import JOURNAL_NAME, read_lines
-from livestain._latency import RunStats, run_stats
+from livestain._experiment import absolute_model, save_experiment
+from livestain._inputs import Inputs
+from livestain._journal import JOURNAL_NAME, read_header, read_lines
 from livestain._latest import Latest, Viewer
+from livestain._ledger import Ledger, wanted_inputs
+from livestain._lines import iso_time
 from livestain._prepare import open_model, prepare
 from livestain._run import DataPath
 from livestain._staining import Stainer
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
 
     from livestain._experiment import Experiment
     from livestain._frame import Stained
+    from livestain._latency import RunStats
     from livestain._prepare import Prepared
     from livestain._run import Status
 
-__all__ = ["EXPERIMENT_NAME", "Result", "run_experiment", "software_versions", "wanted_inputs"]
+__all__ = ["EXPERIMENT_NAME", "Result", "run_experiment", "software_versions"]
 
 log = logging.getLogger("livestain")
 
@@ -52,6 +55,8 @@ class Result:
         "completed" or "canceled".
     stats
         Counts and latencies from the journal.
+    expected
+        How many frames the sequence asked for, None if that is not known beforehand.
     troubles
         What went wrong without ending the run, as sentences.
     """
@@ -59,12 +64,15 @@ class Result:
     folder: Path
     reason: str
     stats: RunStats
+    expected: int | None
     troubles: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
         """Whether every frame that was asked for is there with its predictions."""
-        return self.reason == "completed" and not self.stats.frames_pending and not self.stats.frames_missing
+        stats = self.stats
+        all_came = not stats.frames_missing and self.expected in (None, stats.frames_acquired)
+        return self.reason == "completed" and all_came and not stats.frames_pending
 
 
 def run_experiment(
@@ -114,9 +122,10 @@ def run_experiment(
                 _close_after_error(store)
                 raise
             store.close(reason)
-            stats = run_stats(read_lines(folder / JOURNAL_NAME))
+            journal = folder / JOURNAL_NAME
+            stats = Ledger(read_header(journal), read_lines(journal)).stats()
             log.info("run %s: %s", reason, stats.as_json())
-    return Result(folder, reason, stats, tuple(troubles))
+    return Result(folder, reason, stats, ready.layout.n_frames, tuple(troubles))
 
 
 def _acquire(
@@ -138,13 +147,7 @@ def _acquire(
     path = DataPath(
         ready.core,
         store,
-        Inputs(
-            ready.layout,
-            wanted_inputs(
-                ready.layout,
-                [(s.channel, p.contract.planes.count) for s, p in zip(experiment.stains, ready.packages, strict=True)],
-            ),
-        ),
+        Inputs(ready.layout, wanted_inputs(ready.layout, store.header["stains"])),
         stainer,
         latest,
         depth=max(8, (experiment.output.write_buffer_mb << 20) // frame_bytes),
@@ -158,20 +161,9 @@ def _acquire(
         if viewer:
             viewer.close()
         stainer.close()
-    troubles = [*stainer.troubles, *watch.troubles, *([viewer.trouble] if viewer and viewer.trouble else [])]
+    missing = [path.first_missing] if path.first_missing else []
+    troubles = [*missing, *stainer.troubles, *watch.troubles, *([viewer.trouble] if viewer and viewer.trouble else [])]
     return reason, troubles
-
-
-def wanted_inputs(layout: Any, channels_and_planes: list[tuple[str, int]]) -> Iterator[Wanted]:
-    """Say which channel number and how many planes each stain takes."""
-    for channel, planes in channels_and_planes:
-        number = layout.channel(channel)
-        # With several cameras a preset has a channel for each: the first camera's is stained.
-        yield Wanted(number if number is not None else _first_of(layout, channel), planes)
-
-
-def _first_of(layout: Any, channel: str) -> int:
-    return next(i for i, c in enumerate(layout.channels) if c.name.startswith(f"{channel} ("))
 
 
 class _Watch:
@@ -195,22 +187,25 @@ class _Watch:
 def _save_inputs(experiment: Experiment, folder: Path) -> None:
     try:
         save_experiment(experiment, folder / EXPERIMENT_NAME)
-        (folder / "rig.cfg").write_bytes(experiment.rig.config.read_bytes())
     except OSError as error:
         raise StoreError(f"cannot write into {folder}: {error.strerror}.") from error
 
 
 def _close_after_error(store: Store) -> None:
+    """Say in the journal how it ended. Nothing is cut: more may be on disk than was acknowledged."""
     try:
-        store.close("errored")
+        store.note([{"kind": "end", "reason": "errored", "time": iso_time(time.time())}], sync=True)
     except LivestainError as error:
         log.error("%s", error)  # noqa: TRY400  (the error that ended the run is on its way and matters more)
+    finally:
+        store.abandon()
 
 
 def _stains_header(experiment: Experiment, ready: Prepared) -> list[dict[str, Any]]:
     """Say in the journal what `livestain backfill` has to know of each stain."""
     return [
         stain.model_dump(mode="json")
+        | {"model": absolute_model(stain.model)}
         | {"planes": package.contract.planes.count, "weights_sha256": package.contract.weights_sha256}
         for stain, package in zip(experiment.stains, ready.packages, strict=True)
     ]

@@ -13,10 +13,10 @@ def shipped_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "hardware_configs"
 
 
-def shipped_config(name: str) -> Path | None:
-    """Give the shipped rig of this name: its YAML where there is one, else its .cfg, else None."""
+def shipped_config(name: str, *, bare: bool = False) -> Path | None:
+    """Give the shipped rig of this name: its YAML where there is one (not if `bare`), else its .cfg, else None."""
     if Path(name).name != name:
         return None
     folder = shipped_folder()
-    candidates = (folder / name, folder / f"{name}.yaml", folder / f"{name}.cfg")
+    candidates = [folder / name, *([] if bare else [folder / f"{name}.yaml"]), folder / f"{name}.cfg"]
     return next((path for path in candidates if path.is_file()), None)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from livestain._errors import LivestainError
+from livestain._errors import LivestainError, StoreError
 from livestain._frame import Job, Note, Stained
 from livestain._lines import stain_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from livestain._frame import Place
     from livestain._stain import StainModel
@@ -59,23 +61,34 @@ class Stainer:
         if self._failures[job.stain] >= _FAILURES_IN_A_ROW:
             return Note(stain_line(job, "pending", "the model was switched off after failing"))
         try:
-            return self._predict(job)
+            planes, started_ns = self._planes(job)
+        except StoreError as error:  # the disk's fault, not the model's
+            self._say(f"{error} The prediction waits.")
+            return Note(stain_line(job, "pending", _short(error)))
+        try:
+            return self._predict(job, planes, started_ns)
         except Exception as error:  # noqa: BLE001  (a model may raise anything; the run must not end for it)
-            return self._second_try(job, error)
+            return self._second_try(job, planes, started_ns, error)
 
-    def _predict(self, job: Job) -> Stained:
+    def _planes(self, job: Job) -> tuple[NDArray[np.unsignedinteger], int]:
+        """Give (P, Y, X) planes, and since when they have been in memory."""
+        if job.frames:
+            started_ns = time.perf_counter_ns()  # stacking the planes is a copy of ours, so it counts
+            return np.stack([frame.image for frame in job.frames]), started_ns
+        planes = np.stack([self._read(place) for place in job.sources])
+        return planes, time.perf_counter_ns()
+
+    def _predict(self, job: Job, planes: NDArray[np.unsignedinteger], started_ns: int) -> Stained:
         model = self._models[job.stain]
-        started_ns = time.perf_counter_ns()
-        planes = np.stack([f.image for f in job.frames] or [self._read(place) for place in job.sources])
-        ready_ns = time.perf_counter_ns()
         prediction = model.predict(planes)
         shown_ns = time.perf_counter_ns()
         self._failures[job.stain] = 0
-        # Stacking the planes is a copy of ours, so it counts; reading them back from disk is not host to host.
-        host_ns = shown_ns - (started_ns if job.live else ready_ns)
-        return Stained(job, prediction.planes, model.provider, prediction.net_ms, host_ns / 1e6, shown_ns)
+        host_to_host_ms = (shown_ns - started_ns) / 1e6
+        return Stained(job, prediction.planes, model.provider, prediction.net_ms, host_to_host_ms, shown_ns)
 
-    def _second_try(self, job: Job, first: Exception) -> Stained | Note:
+    def _second_try(
+        self, job: Job, planes: NDArray[np.unsignedinteger], started_ns: int, first: Exception
+    ) -> Stained | Note:
         name = self._models[job.stain].fingerprint
         for on_cpu in (False, True):
             if on_cpu and self._models[job.stain].provider == "CPUExecutionProvider":
@@ -83,11 +96,14 @@ class Stainer:
             try:
                 self._models[job.stain].close()
                 self._models[job.stain] = self._reopen(job.stain, on_cpu)
-                done = self._predict(job)
+                done = self._predict(job, planes, started_ns)
             except Exception as error:  # noqa: BLE001  (same as above: the next remedy, then pending)
                 log.info("second try of %s on %s failed: %s", name, job.sources[-1], error)
                 continue
-            self._say(f"the model {name} failed once at {job.sources[-1]} ({_short(first)}) and was restarted.")
+            self._say(
+                f"the model {name} failed once at {job.sources[-1]} ({_short(first)}) and was restarted on "
+                f"{done.provider}."
+            )
             return done
         self._failures[job.stain] += 1
         off = self._failures[job.stain] == _FAILURES_IN_A_ROW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import zlib
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +13,7 @@ import numpy as np
 from livestain._errors import StoreError
 from livestain._frame import Frame, Note, Stained
 from livestain._images import IMAGES_NAME, Images, first_sentence
-from livestain._journal import JOURNAL_NAME, Journal
+from livestain._journal import JOURNAL_NAME, Journal, mend, read_header
 from livestain._lines import header_line, iso_time, layout_from_header, raw_line, stained_line
 from livestain._ome import groups, read_windows, write_group
 
@@ -25,26 +26,28 @@ if TYPE_CHECKING:
     from livestain._frame import Place
     from livestain._layout import Layout
 
-__all__ = ["Store", "crc32_of", "lock_run"]
+__all__ = ["Store", "crc32_of"]
+
+log = logging.getLogger("livestain")
 
 _LOCK_NAME = ".livestain.lock"
+
+Planes = list[tuple["Place", "NDArray[Any]"]]
 
 
 class Store:
     """A run folder that is open for writing, by one process and in it by one thread.
 
     `commit` returns when the planes it was given are on disk; their journal lines come after. Make one with
-    `create` or `reopen`, end it with `close`.
+    `create` or `reopen`, end it with `close` or, after an error, with `abandon`.
     """
 
-    def __init__(
-        self, folder: Path, layout: Layout, provenance: Mapping[str, Any], lock: filelock.BaseFileLock
-    ) -> None:
+    def __init__(self, folder: Path, layout: Layout, header: Mapping[str, Any], lock: filelock.BaseFileLock) -> None:
         self.folder = folder
         self.layout = layout
+        self.header = header
         self.images: Images  # set by create and reopen
         self.counts = {"raw": 0, "stained": 0, "owed": 0}  # of what this process put on disk, to show progress
-        self._provenance = provenance
         self._lock = lock
         self._last_t: list[int] = [-1] * len(layout.images)
         self._windows: dict[int, tuple[float, float]] = {}
@@ -71,35 +74,47 @@ class Store:
             If the folder exists, or cannot be made or written.
         """
         _make_folder(folder)
-        store = cls(folder, layout, header["provenance"], lock_run(folder))
+        store = cls(folder, layout, header_line(layout, time.time(), header), _lock(folder))
         try:
             store._write_groups()
             store.images = Images(folder, layout, create=True, sync=sync)
-            store._journal.append([header_line(layout, time.time(), header)], sync=True)
+            store._journal.append([store.header], sync=True)
         except (OSError, ValueError, StoreError) as error:
-            store._let_go()
+            store.abandon()
             raise StoreError(f"cannot prepare the run folder {folder}: {first_sentence(error)}") from error
         return store
 
     @classmethod
-    def reopen(cls, folder: Path, header: Mapping[str, Any], *, sync: bool = True) -> Self:
-        """Open a run that has ended, to mend it or to add predictions to it.
+    def reopen(cls, folder: Path, *, sync: bool = True) -> tuple[Self, int]:
+        """Open a run that has ended, however it ended, to mend it or to add predictions to it.
+
+        Returns
+        -------
+        tuple
+            The store, and the length in bytes of the torn last journal line that was cut off (0 if none was).
 
         Raises
         ------
         StoreError
-            If the run is still going on, or its images cannot be opened.
+            If the folder is no run, the run is still going on, or its images cannot be opened.
         """
-        layout = layout_from_header(header)
-        store = cls(folder, layout, header["provenance"], lock_run(folder))
+        read_header(folder / JOURNAL_NAME)  # a folder that is no run is left as it is, without a lock file
+        lock = _lock(folder)
         try:
-            store.images = Images(folder, layout, sync=sync)
-            store._windows = read_windows(folder / IMAGES_NAME / layout.images[0].path)
+            torn_bytes = mend(folder / JOURNAL_NAME)
+            header = read_header(folder / JOURNAL_NAME)
+            store = cls(folder, layout_from_header(header), header, lock)
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            store.images = Images(folder, store.layout, sync=sync)
+            store._windows = read_windows(folder / IMAGES_NAME / store.layout.images[0].path)
         except (OSError, ValueError, LookupError) as error:
-            store._let_go()
+            store.abandon()
             raise StoreError(f"cannot open the images of {folder}: {first_sentence(error)}") from error
-        store._last_t = [store.images.n_t(i) - 1 for i in range(len(layout.images))]
-        return store
+        store._last_t = [store.images.n_t(i) - 1 for i in range(len(store.layout.images))]
+        return store, torn_bytes
 
     def close(self, reason: str) -> None:
         """Cut the time axes to what was written, say in the journal how the run ended, and let go.
@@ -113,18 +128,24 @@ class Store:
             for image, last_t in enumerate(self._last_t):
                 self.images.resize_t(image, max(1, last_t + 1))
             self._write_groups()
-            self._journal.append([{"kind": "end", "reason": reason, "time": iso_time(time.time())}], sync=True)
-        except (OSError, ValueError) as error:
+            self.note([{"kind": "end", "reason": reason, "time": iso_time(time.time())}], sync=True)
+            self._journal.close()
+        except (OSError, ValueError, StoreError) as error:
             raise StoreError(
                 f"could not finish {self.folder}: {first_sentence(error)} Its frames are safe; when the drive is "
                 f"well again, run `livestain recover {self.folder}`."
             ) from error
         finally:
-            self._let_go()
+            self.abandon()
 
-    def _let_go(self) -> None:
-        self._journal.close()
-        self._lock.release()
+    def abandon(self) -> None:
+        """Let go and touch nothing: after an error, what is on disk may be more than what we know of."""
+        try:
+            self._journal.close()
+        except StoreError as error:
+            log.warning("%s", error)
+        finally:
+            self._lock.release()
 
     def commit(self, items: Sequence[Frame | Stained | Note]) -> None:
         """Write the planes of all items at once, wait until they are on disk, then journal them.
@@ -132,36 +153,52 @@ class Store:
         Raises
         ------
         StoreError
-            If a plane or its line could not be written. What was committed before is safe.
+            If a plane or its line could not be written. What could be written is journalled and safe.
         """
         planes = [plane for item in items for plane in _planes(item)]
-        try:
-            writes = [self.images.write(place, image) for place, image in planes]
-            crc32 = {place: crc32_of(image) for place, image in planes}  # while the planes are on their way
-            for write in writes:
-                write.result()
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"writing {planes[0][0]} into {self.folder} failed: {first_sentence(error)} Every frame journalled "
-                "before is on disk. Free some space or mend the drive, then run "
-                f"`livestain recover {self.folder}`."
-            ) from error
-        committed_ns = time.perf_counter_ns()
-        lines = [_line(item, committed_ns, crc32) for item in items]
-        self._journal.append(lines)
-        self._remember(planes, lines)
-
-    def note(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Journal lines about planes that are on disk already."""
-        self._journal.append(lines)
-
-    def forget_after(self, t: int) -> None:
-        """Have `close` cut the time axes after time point `t`: nothing that was acknowledged is there."""
-        self._last_t = [t] * len(self._last_t)
-
-    def _remember(self, planes: Iterable[tuple[Place, NDArray[Any]]], lines: Iterable[Mapping[str, Any]]) -> None:
         for place, _ in planes:
             self._last_t[place.image] = max(self._last_t[place.image], place.t)
+        failed = self._write(planes)
+        committed_ns = time.perf_counter_ns()
+        done = [item for item in items if not any(place in failed for place, _ in _planes(item))]
+        crc32 = {place: crc32_of(image) for item in done for place, image in _planes(item)}
+        lines = [_line(item, committed_ns, crc32) for item in done]
+        self._journal.append(lines)
+        self._count(lines)
+        if failed:
+            place, error = next(iter(failed.items()))
+            raise StoreError(
+                f"writing {place} into {self.folder} failed: {first_sentence(error)} Every frame journalled is on "
+                "disk. Free some space or mend the drive, then run "
+                f"`livestain recover {self.folder}`."
+            ) from error
+        self._choose_windows(planes)
+
+    def _write(self, planes: Planes) -> dict[Place, Exception]:
+        """Write planes side by side and wait for all of them; give those that failed, with why."""
+        writes: list[tuple[Place, Any]] = []
+        failed: dict[Place, Exception] = {}
+        for place, image in planes:
+            try:
+                writes.append((place, self.images.write(place, image)))
+            except (OSError, ValueError) as error:
+                failed[place] = error
+        for place, write in writes:
+            try:
+                write.result()
+            except (OSError, ValueError) as error:
+                failed[place] = error
+        return failed
+
+    def note(self, lines: Iterable[Mapping[str, Any]], *, sync: bool = False) -> None:
+        """Journal lines that come without planes, or about planes that are on disk already."""
+        self._journal.append(lines, sync=sync)
+
+    def end_after(self, last_t: Sequence[int]) -> None:
+        """Have `close` cut each image's time axis after its last acknowledged time point."""
+        self._last_t = list(last_t)
+
+    def _count(self, lines: Iterable[Mapping[str, Any]]) -> None:
         for line in lines:
             if line["kind"] == "raw":
                 self.counts["raw"] += 1
@@ -170,9 +207,8 @@ class Store:
                 self.counts["owed"] -= not line["live"]
             elif line.get("status") == "pending":
                 self.counts["owed"] += line["live"]
-        self._choose_windows(planes)
 
-    def _choose_windows(self, planes: Iterable[tuple[Place, NDArray[Any]]]) -> None:
+    def _choose_windows(self, planes: Planes) -> None:
         """Choose each channel's display range from its first plane; write them once all channels have one."""
         if len(self._windows) == len(self.layout.channels):
             return
@@ -181,10 +217,13 @@ class Store:
                 low, high = np.percentile(image[::8, ::8], [0.5, 99.8])
                 self._windows[place.c] = (float(low), float(max(high, low + 1)))
         if len(self._windows) == len(self.layout.channels):
-            self._write_groups()
+            try:
+                self._write_groups()
+            except OSError as error:  # only how it looks in a viewer; `close` writes them again
+                log.warning("could not write the display ranges yet: %s", error)
 
     def _write_groups(self) -> None:
-        for path, attributes in groups(self.layout, self._provenance, self._windows).items():
+        for path, attributes in groups(self.layout, self.header["provenance"], self._windows).items():
             write_group(self.folder / IMAGES_NAME / path, attributes)
 
 
@@ -193,14 +232,8 @@ def crc32_of(image: NDArray[np.unsignedinteger]) -> int:
     return zlib.crc32(np.ascontiguousarray(image, dtype="<u2").data)
 
 
-def lock_run(folder: Path) -> filelock.BaseFileLock:
-    """Take the run folder for this process. The lock dies with the process, however it dies.
-
-    Raises
-    ------
-    StoreError
-        If another process has it.
-    """
+def _lock(folder: Path) -> filelock.BaseFileLock:
+    """Take the run folder for this process. The lock dies with the process, however it dies."""
     lock = filelock.FileLock(folder / _LOCK_NAME)
     try:
         lock.acquire(timeout=0)
@@ -226,7 +259,7 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _planes(item: Frame | Stained | Note) -> list[tuple[Place, NDArray[Any]]]:
+def _planes(item: Frame | Stained | Note) -> Planes:
     match item:
         case Frame():
             return [(item.place, item.image)]

@@ -19,10 +19,15 @@ class Worker(threading.Thread):
     """
 
     def __init__(
-        self, name: str, work: Callable[[], None], on_error: Callable[[BaseException], None] | None = None
+        self,
+        name: str,
+        work: Callable[[], None],
+        on_error: Callable[[BaseException], None] | None = None,
+        *,
+        may_be_left: bool = False,
     ) -> None:
-        # Not a daemon: the interpreter must not end under a thread that is writing frames.
-        super().__init__(name=f"livestain-{name}")
+        # The interpreter must not end under a thread that is writing frames; under a viewer's it may.
+        super().__init__(name=f"livestain-{name}", daemon=may_be_left)
         self._work = work
         self._on_error = on_error
         self.error: BaseException | None = None
