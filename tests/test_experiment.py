@@ -132,7 +132,8 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 
 def test_a_good_file_survives_saving(tmp_path: Path) -> None:
     path = tmp_path / "experiment.yaml"
-    path.write_text(GOOD)
+    setup = "  setup: {roi: [0, 0, 64, 48]}\n  grid_plan: {rows: 2, columns: 2}\n"
+    path.write_text(GOOD.replace("stains: []", setup + "stains: []"))
     experiment = load_experiment(path)
     saved = tmp_path / "elsewhere.yaml"
     save_experiment(experiment, saved)

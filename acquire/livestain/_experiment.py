@@ -193,7 +193,8 @@ def save_experiment(experiment: Experiment, path: Path) -> None:
     stains = [stain.model_copy(update={"model": absolute_model(stain.model)}) for stain in experiment.stains]
     plain = {
         "rig": rig.model_dump(mode="json", exclude_defaults=True),
-        "sequence": experiment.sequence.model_dump(mode="json", exclude_unset=True),
+        # Not exclude_unset: useq could not read a setup event back without the defaults of its action.
+        "sequence": experiment.sequence.model_dump(mode="json", exclude_none=True),
         "stains": [stain.model_dump(mode="json", exclude_defaults=True) for stain in stains],
         # The name is left out: to run it again is another run.
         "output": experiment.output.model_dump(mode="json", exclude={"name"}, exclude_defaults=True),

@@ -17,7 +17,7 @@ from livestain._frame import Place
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Channel", "Image", "Layout"]
+__all__ = ["Channel", "Image", "Layout", "with_fields_of_view"]
 
 # What a position's own sub-sequence may hold: these change where the stage goes, not what a plane's index means.
 _SUBSEQUENCE_MAY_HAVE = {"grid_plan", "z_plan", "autofocus_plan", "metadata", "axis_order"}
@@ -92,7 +92,6 @@ class Layout:
         ExperimentError
             If a position's sub-sequence changes time or channels, or two channels have one name.
         """
-        _set_fields_of_view(sequence, width * pixel_size_um, height * pixel_size_um)
         images, image_of = _images(sequence)
         channels = (*_camera_channels(sequence, cameras, colors), *predicted)
         names = [c.name for c in channels]
@@ -141,10 +140,20 @@ class Layout:
         return int(planes * self.height * self.width * 2)
 
 
-def _set_fields_of_view(sequence: useq.MDASequence, width_um: float, height_um: float) -> None:
-    """Tell grid plans the camera's field, as the engine does when it begins: it decides how many tiles there are."""
-    subs = [getattr(position, "sequence", None) for position in sequence.stage_positions]
-    for plan in [s.grid_plan for s in (sequence, *subs) if s is not None and s.grid_plan is not None]:
+def with_fields_of_view(sequence: useq.MDASequence, width_um: float, height_um: float) -> useq.MDASequence:
+    """Give a fresh sequence whose grid plans know the camera's field: it decides how many tiles they have.
+
+    The engine tells them too, but later than the layout needs it; and a sequence that was iterated before
+    remembers how many tiles it had without.
+
+    Raises
+    ------
+    ExperimentError
+        If a grid of random points has no seed.
+    """
+    fresh = useq.MDASequence.model_validate(sequence.model_dump())
+    subs = [getattr(position, "sequence", None) for position in fresh.stage_positions]
+    for plan in [s.grid_plan for s in (fresh, *subs) if s is not None and s.grid_plan is not None]:
         if isinstance(plan, useq.RandomPoints) and plan.random_seed is None:
             raise ExperimentError(
                 "a grid_plan of random points without a random_seed would give other points each time it is asked: "
@@ -152,6 +161,7 @@ def _set_fields_of_view(sequence: useq.MDASequence, width_um: float, height_um: 
             )
         if width_um and height_um:
             plan.fov_width, plan.fov_height = width_um, height_um
+    return fresh
 
 
 def _images(sequence: useq.MDASequence) -> tuple[tuple[Image, ...], dict[tuple[int, int], int]]:

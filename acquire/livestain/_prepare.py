@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pymmcore_plus import CMMCorePlus
+    from useq import MDASequence
 
     from livestain._experiment import Experiment, Stain
     from livestain._layout import Layout
@@ -41,6 +42,7 @@ class Prepared:
     camera: Camera
     packages: tuple[Package, ...]
     models: tuple[StainModel, ...]
+    sequence: MDASequence
     layout: Layout
 
 
@@ -61,10 +63,10 @@ def prepare(experiment: Experiment) -> Iterator[Prepared]:
         check_sequence(core, experiment.sequence)
         camera = camera_through(core, experiment)
         check_contracts(experiment, [package.contract for package in packages], camera)
-        layout = lay_out(experiment, [package.contract for package in packages], camera)
+        sequence, layout = lay_out(experiment, [package.contract for package in packages], camera)
         for stain, package in zip(experiment.stains, packages, strict=True):
             models.append(open_model(stain, package, camera.height, camera.width))
-        yield Prepared(core, camera, packages, tuple(models), layout)
+        yield Prepared(core, camera, packages, tuple(models), sequence, layout)
     finally:
         for model in models:
             model.close()

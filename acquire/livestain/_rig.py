@@ -13,7 +13,7 @@ from pymmcore_plus import CMMCorePlus
 from pymmcore_plus.mda import MDAEngine
 
 from livestain._errors import ExperimentError, LivestainError, ModelError, RigError
-from livestain._layout import Channel, Layout
+from livestain._layout import Channel, Layout, with_fields_of_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -212,9 +212,6 @@ def check_sequence(core: CMMCorePlus, sequence: useq.MDASequence) -> None:
                 f"sequence.channels[{i}]: the rig has no preset {channel.config!r} in group {channel.group!r} "
                 f"(there: {there}). Name one of these, or give the channel its group."
             )
-    first = next(iter(sequence), None)
-    if first is None:
-        raise ExperimentError("the sequence has no event: give it channels, a time_plan or stage_positions.")
     if sequence.z_plan and not core.getFocusDevice():
         raise ExperimentError("sequence.z_plan needs a focus drive, but the rig gives the core none.")
     if (sequence.grid_plan or len(sequence.stage_positions) > 1) and not core.getXYStageDevice():
@@ -309,15 +306,28 @@ def _stack_before_stage(sequence: useq.MDASequence) -> bool:
     return all(order.index("z") > order.index(axis) for axis in "tpg" if axis in order)
 
 
-def lay_out(experiment: Experiment, contracts: Sequence[Contract], camera: Camera) -> Layout:
-    """Lay out the run's images: the sequence's channels, then every output of every model."""
+def lay_out(experiment: Experiment, contracts: Sequence[Contract], camera: Camera) -> tuple[useq.MDASequence, Layout]:
+    """Lay out the run's images: the sequence's channels, then every output of every model.
+
+    Returns
+    -------
+    tuple
+        The sequence to run, which knows the camera's field of view, and its layout.
+
+    Raises
+    ------
+    ExperimentError
+        If the sequence cannot be laid out, or has no event.
+    """
     predicted = [
         Channel(f"{output.name} (predicted)", output.color, stain=i, output=k)
         for i, contract in enumerate(contracts)
         for k, output in enumerate(contract.outputs)
     ]
-    return Layout.of(
-        experiment.sequence,
+    width_um, height_um = camera.width * camera.pixel_size_um, camera.height * camera.pixel_size_um
+    sequence = with_fields_of_view(experiment.sequence, width_um, height_um)
+    layout = Layout.of(
+        sequence,
         height=camera.height,
         width=camera.width,
         pixel_size_um=camera.pixel_size_um,
@@ -325,6 +335,9 @@ def lay_out(experiment: Experiment, contracts: Sequence[Contract], camera: Camer
         colors={name: channel.color for name, channel in experiment.rig.channels.items() if channel.color},
         predicted=predicted,
     )
+    if layout.n_frames == 0:
+        raise ExperimentError("the sequence has no event: give it channels, a time_plan or stage_positions.")
+    return sequence, layout
 
 
 def _reason(error: Exception) -> str:

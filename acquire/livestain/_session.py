@@ -155,7 +155,7 @@ def _acquire(
     )
     watch = _Watch(path, ready.layout.n_frames, on_progress)
     try:
-        reason = path.run(experiment.sequence, stop, watch)
+        reason = path.run(ready.sequence, stop, watch)
     finally:
         latest.close()
         if viewer:
