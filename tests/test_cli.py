@@ -135,11 +135,15 @@ def test_a_run_that_owes_predictions_says_so_and_exits_with_1(
     tifffile.imwrite(tmp_path / "recording.tif", frames, photometric="minisblack")
     model = model_builders.package(tmp_path / "fragile", model_builders.fragile_graph(), pixel_size_um=0.325)
     path = write_experiment(
-        rig={"config": "replay.cfg", "properties": [["Camera", "Source", str(tmp_path / "recording.tif")]]},
+        rig={
+            "config": "replay.cfg",
+            "properties": [["Camera", "Source", str(tmp_path / "recording.tif")]],
+            "pixel_size_um": 0.325,
+        },
         stains=[{"model": str(model.folder), "channel": "BF"}],
     )
     said = livestain("run", path, folder=tmp_path, status=1)
-    assert "1 predictions are still owed" in said
+    assert "1 prediction is still owed" in said
     assert f"livestain backfill {tmp_path / 'runs' / 'run'}" in said.replace("\n", "")
 
 

@@ -72,6 +72,13 @@ def _describe(experiment: Experiment, path: Path, ready: Prepared) -> list[str]:
         )
     if layout.interval_s and layout.n_frames and layout.n_t:
         lines.append(f"rate       {layout.n_frames / layout.n_t / layout.interval_s:.3g} frames/s on average")
+    for name in {stain.channel for stain in experiment.stains}:
+        known = experiment.rig.channels.get(name)
+        if known is None or known.contrast is None:
+            lines.append(
+                f"note       the rig does not say what contrast {name} is, so the model's could not be held against "
+                f"it: add channels: {{{name}: {{contrast: bright field}}}} to the rig"
+            )
     lines.append(f"writes     {folder}")
     free = free_bytes(folder)
     if layout.bytes_at_most is not None:

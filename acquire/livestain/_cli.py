@@ -104,20 +104,14 @@ def _exit(result: Result) -> None:
     """Say what is not whole and how to mend it; exit with a status a script can use."""
     for trouble in result.troubles:
         console.print(f"warning: {trouble}", style="yellow", soft_wrap=True)
-    if result.stats.frames_missing:
-        console.print(
-            f"{result.stats.frames_missing} frames never came from the camera; the reasons are in "
-            f"{result.folder / 'frames.jsonl'}.",
-            style="red",
-            soft_wrap=True,
-        )
-    if result.stats.frames_pending:
-        console.print(
-            f"{result.stats.frames_pending} predictions are still owed. To make them: "
-            f"livestain backfill {result.folder}",
-            style="yellow",
-            soft_wrap=True,
-        )
+    if missing := result.stats.frames_missing:
+        verb = "frame never came" if missing == 1 else "frames never came"
+        reasons = result.folder / "frames.jsonl"
+        console.print(f"{missing} {verb} from the camera; the reasons are in {reasons}.", style="red", soft_wrap=True)
+    if owed := result.stats.frames_pending:
+        verb = "prediction is" if owed == 1 else "predictions are"
+        remedy = f"To make them: livestain backfill {result.folder}"
+        console.print(f"{owed} {verb} still owed. {remedy}", style="yellow", soft_wrap=True)
     if result.reason == "canceled":
         raise typer.Exit(INTERRUPTED)
     if not result.complete:
