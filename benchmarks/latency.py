@@ -26,8 +26,9 @@ import useq
 
 from livestain._experiment import Experiment, Output, Rig, Stain, load_rig
 from livestain._latency import BOUNDARIES
+from livestain._provenance import software_versions
 from livestain._rig import open_core
-from livestain._session import run_experiment, software_versions
+from livestain._session import run_experiment
 from livestain._shipped import shipped_folder
 
 _FRAMES = 6  # different frames, played in a loop

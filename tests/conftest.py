@@ -32,7 +32,7 @@ PIXEL_SIZE_UM = 0.325  # of the simulated microscope
 @pytest.fixture
 def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
-        pytest.skip("real images are not here: they are not part of the project, see tests/README.md")
+        pytest.skip("the real images are not here: they are not part of the project")
     return SHARED_DATA
 
 

@@ -304,8 +304,7 @@ def test_a_camera_that_fails_mid_run_ends_it_with_its_reason(
     run = assert_all_journalled_is_whole(tmp_path / "runs" / "run")
     assert [line["at"][1] for line in run.of_kind("raw")] == list(range(7))
     assert [line["at"][1] for line in run.of_kind("missing")] == [7, 8, 9]
-    recover(run.folder)
-    np.testing.assert_array_equal(run.array()[:7, 1], run.array()[:7, 0])
+    np.testing.assert_array_equal(run.array()[:, 1], run.array()[:, 0])
     assert run.array().shape[0] == 7
 
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-import platform
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from livestain._errors import LivestainError, StoreError
-from livestain._experiment import absolute_model, save_experiment
+from livestain._experiment import save_experiment
 from livestain._inputs import Inputs
 from livestain._journal import JOURNAL_NAME, read_header, read_lines
 from livestain._latest import Latest, Viewer
 from livestain._ledger import Ledger, wanted_inputs
-from livestain._lines import iso_time
 from livestain._prepare import open_model, prepare
+from livestain._provenance import provenance_of, stains_header
 from livestain._run import DataPath
 from livestain._staining import Stainer
 from livestain._stop import Stop
@@ -35,12 +32,11 @@ if TYPE_CHECKING:
     from livestain._prepare import Prepared
     from livestain._run import Status
 
-__all__ = ["EXPERIMENT_NAME", "Result", "run_experiment", "software_versions"]
+__all__ = ["EXPERIMENT_NAME", "Result", "run_experiment"]
 
 log = logging.getLogger("livestain")
 
 EXPERIMENT_NAME = "experiment.yaml"
-_SOFTWARE = ("livestain", "pymmcore-plus", "useq-schema", "onnxruntime", "onnxruntime-gpu", "tensorstore", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +104,8 @@ def run_experiment(
     """
     with prepare(experiment) as ready:
         on_ready(ready)
-        provenance = _provenance(experiment, ready)
-        header = {"stains": _stains_header(experiment, ready), "provenance": provenance}
+        provenance = provenance_of(experiment, ready)
+        header = {"stains": stains_header(experiment, ready), "provenance": provenance}
         store = Store.create(folder, ready.layout, header, sync=experiment.output.sync)
         stop = stop or Stop()
         with stop.on_signals(), _run_log(folder):
@@ -192,52 +188,10 @@ def _save_inputs(experiment: Experiment, folder: Path) -> None:
 
 
 def _close_after_error(store: Store) -> None:
-    """Say in the journal how it ended. Nothing is cut: more may be on disk than was acknowledged."""
     try:
-        store.note([{"kind": "end", "reason": "errored", "time": iso_time(time.time())}], sync=True)
+        store.close("errored")
     except LivestainError as error:
         log.error("%s", error)  # noqa: TRY400  (the error that ended the run is on its way and matters more)
-    finally:
-        store.abandon()
-
-
-def _stains_header(experiment: Experiment, ready: Prepared) -> list[dict[str, Any]]:
-    """Say in the journal what `livestain backfill` has to know of each stain."""
-    return [
-        stain.model_dump(mode="json")
-        | {"model": absolute_model(stain.model)}
-        | {"planes": package.contract.planes.count, "weights_sha256": package.contract.weights_sha256}
-        for stain, package in zip(experiment.stains, ready.packages, strict=True)
-    ]
-
-
-def _provenance(experiment: Experiment, ready: Prepared) -> dict[str, Any]:
-    predicted = [
-        {
-            "channel": channel.name,
-            "model": ready.packages[channel.stain].contract.id,
-            "version": ready.packages[channel.stain].contract.version,
-            "weights_sha256": ready.packages[channel.stain].contract.weights_sha256,
-            "meaning": ready.packages[channel.stain].contract.outputs[channel.output or 0].meaning,
-            "normalisation": ready.packages[channel.stain].contract.normalisation,
-            "provider": ready.models[channel.stain].provider,
-            "from_channel": experiment.stains[channel.stain].channel,
-        }
-        for channel in ready.layout.channels
-        if channel.stain is not None
-    ]
-    return {"predicted": predicted, "software": software_versions()}
-
-
-def software_versions() -> dict[str, str]:
-    """Give the versions of everything that shapes a run's data."""
-    found = {"python": platform.python_version(), "system": platform.platform()}
-    for name in _SOFTWARE:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 @contextmanager
