@@ -182,6 +182,7 @@ class DataPath:
             self._stain_remaining = self._stain_remaining and stop.times == asked
         self.to_disk.close()
         writer.wait()
+        watch()  # the last counts
         if before is not None:
             self._core.mda.set_engine(before)
         self._raise_first(writer.error, acquisition.error, stainer.error)
