@@ -40,7 +40,6 @@ __all__ = ["DataPath", "Status"]
 
 log = logging.getLogger("livestain")
 
-_STAIN_DEPTH = 2  # frames that may wait for the model; with more, a live prediction would come too late
 _IDLE_S = 0.05  # the model has time for a frame that waits on disk when no live one came for so long
 
 
@@ -84,7 +83,8 @@ class DataPath:
     ) -> None:
         self._core, self._store, self._inputs, self._stainer, self._latest = core, store, inputs, stainer, latest
         self.to_disk: Buffer[Frame | Stained | Note] = Buffer(depth)
-        self.to_stain: Buffer[Job] = Buffer(_STAIN_DEPTH)
+        # One frame may wait while the model works on another; with more, a live prediction would come too late.
+        self.to_stain: Buffer[Job] = Buffer(max(1, stainer.n_stains))
         self._stain_remaining = stain_remaining
         self._owed = Owed(store.folder)
         self.first_missing: str | None = None  # why a frame never came, as a sentence

@@ -56,6 +56,11 @@ class Stainer:
         self._failures = [0] * len(models)
         self.troubles: list[str] = []
 
+    @property
+    def n_stains(self) -> int:
+        """How many stains there are."""
+        return len(self._models)
+
     def stain(self, job: Job) -> Stained | Note:
         """Do one job. A model's failure ends in a journal note that leaves the job pending, never in an exception."""
         if self._failures[job.stain] >= _FAILURES_IN_A_ROW:
