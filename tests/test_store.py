@@ -135,6 +135,20 @@ def test_planes_that_were_synced_but_not_journalled_are_adopted(tmp_path: Path) 
     assert read_stats(tmp_path / "run").frames_pending == 2
 
 
+def test_a_prediction_that_nobody_acknowledged_is_erased(tmp_path: Path) -> None:
+    store = make(tmp_path / "run")
+    store.commit([frame(0), frame(2)])
+    for t in (0, 1):
+        store.images.write(Place(0, t, 1, 0), frame(1).image).result()
+    store.abandon()
+    assert recover(tmp_path / "run").owed == 2
+    array = zarr.open_array(tmp_path / "run" / "images.ome.zarr" / "0", mode="r")
+    assert not array[:, 1].any()
+    store, _ = Store.reopen(tmp_path / "run", sync=False)
+    assert sorted((place.t, place.c) for place in store.images.places()) == [(0, 0), (2, 0)]
+    store.abandon()
+
+
 def test_what_is_owed_is_what_could_be_made_and_is_not_there(tmp_path: Path) -> None:
     stains = [{"channel": "BF", "planes": 3}]
     store = make(tmp_path / "run", stains=stains, z_plan={"range": 4, "step": 1})

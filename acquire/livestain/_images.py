@@ -111,6 +111,10 @@ class Images:
             raise StoreError(f"cannot read {place} of {self._root}: {first_sentence(error)}") from error
         return plane
 
+    def erase(self, place: Place) -> None:
+        """Remove a plane: one that is all zeros, the fill value, has no file."""
+        self.write(place, np.zeros((self.layout.height, self.layout.width), np.uint16)).result()
+
     def n_t(self, image: int) -> int:
         """Give the present length of an image's time axis."""
         return int(self._arrays[image].shape[0])

@@ -66,8 +66,8 @@ def recover(folder: Path) -> Recovered:
     """Mend a run folder after a crash, a kill or a loss of power. To do it twice changes nothing.
 
     A torn last line of the journal is cut off, raw planes that are whole on disk but not journalled are
-    journalled, the time axes are cut to what was acknowledged, and every journalled plane is read and held
-    against its checksum.
+    journalled, predictions that are not are erased (`backfill` makes them again), the time axes are cut to what
+    was acknowledged, and every journalled plane is read and held against its checksum.
 
     Raises
     ------
@@ -78,6 +78,7 @@ def recover(folder: Path) -> Recovered:
     try:
         ledger = Ledger(store.header, read_lines(folder / JOURNAL_NAME))
         adopted = _adopt(store, ledger)
+        _erase_unacknowledged_predictions(store, ledger)
         damaged = tuple(_damaged(store.images, ledger))
         store.end_after([ledger.last_t(image) for image in range(len(store.layout.images))])
     except BaseException:
@@ -103,6 +104,13 @@ def _adopt(store: Store, ledger: Ledger) -> int:
         ledger.add(line)
         adopted += 1
     return adopted
+
+
+def _erase_unacknowledged_predictions(store: Store, ledger: Ledger) -> None:
+    """Leave no prediction that nobody vouches for; `backfill` makes it again where its raw frame is there."""
+    for place in list(store.images.places()):
+        if store.layout.channels[place.c].predicted and place not in ledger:
+            store.images.erase(place)
 
 
 def damaged_planes(folder: Path) -> list[Place]:

@@ -96,10 +96,12 @@ class DataPath:
 
     def _frame(self, frame: Frame) -> None:
         self._check(frame)
-        late = [job for job in self._inputs.add(frame) if not self.to_stain.offer(job)]
-        self.to_disk.put(frame)  # waits when the disk is behind: a raw frame is never dropped
-        for job in late:
-            self.to_disk.put(Note(stain_line(job, "pending", "the model was busy")))
+        # First to disk, where it waits when the disk is behind: a raw frame is never dropped, and never comes to
+        # disk after a prediction made from it.
+        self.to_disk.put(frame)
+        for job in self._inputs.add(frame):
+            if not self.to_stain.offer(job):
+                self.to_disk.put(Note(stain_line(job, "pending", "the model was busy")))
 
     def _check(self, frame: Frame) -> None:
         layout = self._store.layout
