@@ -255,3 +255,12 @@ def test_importing_costs_no_runtime_and_no_torch():
         "sys.exit(any(name in sys.modules for name in ('onnxruntime', 'onnx', 'torch')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_two_runtimes_are_one_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1" if name == "onnxruntime-gpu" else real(name))
+    with pytest.raises(ModelError, match=r"onnxruntime and onnxruntime-gpu are both installed.*pip uninstall"):
+        OnnxModel(package(tmp_path / "model"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
 # TensorRT builds its engine for minutes before the first frame: only a person who asked for it should wait.
 _AUTO = ("cuda", "cpu")
 _INSTALL_GPU = 'pip uninstall onnxruntime, then pip install "livestain[gpu]" (an NVIDIA GPU and its driver are needed)'
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 _QUIET = 4  # onnxruntime's "fatal": whatever matters comes back as an exception or is checked below
 
 
@@ -38,8 +41,9 @@ def import_onnxruntime() -> Any:
     Raises
     ------
     ModelError
-        No onnxruntime is installed; the text says which line to run.
+        No onnxruntime is installed, or two of them; the text says which line to run.
     """
+    _refuse_two_runtimes()
     try:
         ort = importlib.import_module("onnxruntime")
         ort.set_default_logger_severity(_QUIET)
@@ -50,6 +54,24 @@ def import_onnxruntime() -> Any:
             'pip install "livestain[gpu]".'
         ) from error
     return ort
+
+
+def _refuse_two_runtimes() -> None:
+    # They install the same folder: the last one wins, and to uninstall either breaks the other.
+    there = [name for name in _RUNTIMES if importlib.util.find_spec("onnxruntime") and _is_installed(name)]
+    if len(there) > 1:
+        raise ModelError(
+            f"{' and '.join(there)} are both installed and overwrite each other. Run: pip uninstall -y "
+            f'{" ".join(there)}, then install one: pip install "livestain[cpu]" or pip install "livestain[gpu]".'
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def open_session(weights: bytes, label: str, provider: str = "auto", threads: int | None = None) -> Any:
