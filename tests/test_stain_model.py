@@ -257,7 +257,7 @@ def test_importing_costs_no_runtime_and_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_two_runtimes_are_one_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runtimes_are_one_too_many(tmp_path, monkeypatch):
     import importlib.metadata
 
     real = importlib.metadata.version
