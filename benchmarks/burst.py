@@ -23,7 +23,8 @@ import useq
 import zarr
 
 from benchmarks.latency import machine
-from livestain._experiment import Experiment, Output, Stain, load_rig
+from livestain._experiment import Experiment, Output, Stain
+from livestain._reading import load_rig
 from livestain._recover import backfill
 from livestain._session import run_experiment
 from livestain._shipped import shipped_folder

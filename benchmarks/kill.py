@@ -25,7 +25,7 @@ import yaml
 import yaozarrs
 
 from livestain._errors import StoreError
-from livestain._experiment import load_experiment
+from livestain._reading import load_experiment
 from livestain._recover import backfill, damaged_planes, recover
 from livestain._rig import open_core
 

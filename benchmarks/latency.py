@@ -24,9 +24,10 @@ import numpy as np
 import tifffile
 import useq
 
-from livestain._experiment import Experiment, Output, Rig, Stain, load_rig
+from livestain._experiment import Experiment, Output, Rig, Stain
 from livestain._latency import BOUNDARIES
 from livestain._provenance import software_versions
+from livestain._reading import load_rig
 from livestain._rig import open_core
 from livestain._session import run_experiment
 from livestain._shipped import shipped_folder

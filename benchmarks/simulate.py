@@ -13,7 +13,7 @@ import sys
 import time
 
 from benchmarks.latency import machine
-from livestain._experiment import load_rig
+from livestain._reading import load_rig
 from livestain._rig import close_core, open_core
 from livestain._shipped import shipped_folder
 

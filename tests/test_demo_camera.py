@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from livestain._experiment import load_experiment
+from livestain._reading import load_experiment
 from livestain._session import run_experiment
 from tests import model_builders
 from tests.conftest import Run

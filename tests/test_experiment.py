@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from livestain._errors import ExperimentError, LivestainError
-from livestain._experiment import load_experiment, save_experiment
 from livestain._prepare import prepare
+from livestain._reading import load_experiment, save_experiment
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ import pytest
 import yaozarrs
 
 from livestain._errors import ExperimentError, ModelError, RigError, StoreError
-from livestain._experiment import load_experiment
+from livestain._reading import load_experiment
 from livestain._recover import backfill, damaged_planes, recover
 from livestain._session import run_experiment
 from tests import model_builders

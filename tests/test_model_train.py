@@ -8,7 +8,7 @@ import torch
 import yaml
 import zarr
 
-from livestain._experiment import load_experiment
+from livestain._reading import load_experiment
 from livestain_models import demo_pairs, train_demo
 from livestain_models._errors import ModelError
 from livestain_models.data import pixel_size_um, read_pairs

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaozarrs
 
-from livestain._experiment import load_experiment
+from livestain._reading import load_experiment
 from livestain._session import run_experiment
 from tests import model_builders
 from tests.conftest import PIXEL_SIZE_UM, Run

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from livestain._errors import ExperimentError, ModelError, RigError
-from livestain._experiment import Rig, load_experiment
+from livestain._experiment import Rig
 from livestain._prepare import prepare
+from livestain._reading import load_experiment
 from livestain._rig import close_core, open_core
 from livestain._session import run_experiment
 from livestain._shipped import shipped_folder

@@ -9,7 +9,7 @@ import pytest
 import yaml
 import yaozarrs
 
-from livestain._experiment import load_experiment
+from livestain._reading import load_experiment
 from livestain._session import run_experiment
 from tests import model_builders
 from tests.conftest import PIXEL_SIZE_UM, Run

@@ -12,9 +12,10 @@ From a script:
 from __future__ import annotations
 
 from livestain._errors import ExperimentError, LivestainError, ModelError, RigError, StoreError
-from livestain._experiment import Experiment, Output, Rig, RigChannel, Stain, load_experiment, load_rig
+from livestain._experiment import Experiment, Output, Rig, RigChannel, Stain
 from livestain._frame import Frame, Job, Place, Stained
 from livestain._latency import Percentiles, RunStats
+from livestain._reading import load_experiment, load_rig
 from livestain._recover import Recovered, backfill, damaged_planes, recover
 from livestain._run import Status
 from livestain._session import Result, run_experiment

@@ -8,8 +8,8 @@ import numpy as np
 from rich.filesize import decimal
 
 from livestain._errors import RigError, StoreError
-from livestain._experiment import load_experiment
 from livestain._prepare import Prepared, free_bytes, prepare
+from livestain._reading import load_experiment
 from livestain._recover import damaged_planes, read_stats
 from livestain.rigfile import check_rig_file, read_rig_file
 

@@ -82,7 +82,7 @@ def run(
 
     Example: livestain run experiment.yaml
     """
-    from livestain._experiment import load_experiment
+    from livestain._reading import load_experiment
 
     loaded = load_experiment(experiment)
     result = _run(loaded, loaded.run_folder(experiment.stem))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import useq
 
 from livestain._errors import StoreError
-from livestain._experiment import Experiment, Output, Stain, load_rig
+from livestain._experiment import Experiment, Output, Stain
 from livestain._frame import Place
 from livestain._images import Images
 from livestain._journal import JOURNAL_NAME, read_header
 from livestain._lines import layout_from_header
 from livestain._picture import draw_panels
+from livestain._reading import load_rig
 from livestain._shipped import shipped_folder
 
 if TYPE_CHECKING:

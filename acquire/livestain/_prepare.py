@@ -7,16 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from livestain._rig import (
-    Camera,
-    camera_of,
-    camera_through,
-    check_contracts,
-    check_sequence,
-    close_core,
-    lay_out,
-    open_core,
-)
+from livestain._contracts import check_contracts, check_sequence, lay_out
+from livestain._rig import Camera, camera_of, camera_through, close_core, open_core
 from livestain._stain import OnnxModel
 from livestain_models.package import Package, load_package
 

@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from livestain._experiment import absolute_model
+from livestain._reading import absolute_model
 
 if TYPE_CHECKING:
     from livestain._experiment import Experiment

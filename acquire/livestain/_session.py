@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from livestain._errors import LivestainError, StoreError
-from livestain._experiment import save_experiment
 from livestain._inputs import Inputs
 from livestain._journal import JOURNAL_NAME, read_header, read_lines
 from livestain._latest import Latest, Viewer
 from livestain._ledger import Ledger, wanted_inputs
 from livestain._prepare import open_model, prepare
 from livestain._provenance import provenance_of, stains_header
+from livestain._reading import save_experiment
 from livestain._run import DataPath
 from livestain._staining import Stainer
 from livestain._stop import Stop

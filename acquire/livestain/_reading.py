@@ -1,0 +1,120 @@
+"""Reads and writes experiment and rig files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from livestain._experiment import Experiment, Rig
+from livestain._faults import explain, fault, refuse_unknown, refuse_unknown_useq
+from livestain._shipped import shipped_config
+from livestain._yaml import Document, read_yaml
+
+__all__ = ["absolute_model", "load_experiment", "load_rig", "save_experiment"]
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read an experiment file; relative paths in it are relative to the file, except `output.folder`.
+
+    Raises
+    ------
+    ExperimentError
+        With the file, line, field, value and remedy of the first fault.
+    """
+    document = read_yaml(path)
+    data = dict(document.data)
+    refuse_unknown(document, data, Experiment, ())
+    refuse_unknown_useq(document, data.get("sequence"), ("sequence",))
+    if "rig" in data:
+        data["rig"] = _rig_data(document, data["rig"])
+    if isinstance(data.get("stains"), list):
+        data["stains"] = [_resolve_model(stain, path.parent) for stain in data["stains"]]
+    elif data.get("stains") is None:
+        data.pop("stains", None)
+    if data.get("output") is None:
+        data.pop("output", None)
+    return _validate(Experiment, data, document)
+
+
+def load_rig(path: Path) -> Rig:
+    """Read a rig file: our YAML, or a bare .cfg.
+
+    Raises
+    ------
+    ExperimentError
+        With the file, line, field, value and remedy of the first fault.
+    """
+    if path.suffix.lower() != ".yaml":
+        return Rig(config=path)
+    document = read_yaml(path)
+    refuse_unknown(document, document.data, Rig, ())
+    data = dict(document.data)
+    if isinstance(data.get("config"), str):
+        data["config"] = path.parent / data["config"]
+    return _validate(Rig, data, document)
+
+
+def save_experiment(experiment: Experiment, path: Path) -> None:
+    """Write an experiment, and a copy of its rig's .cfg beside it, so that both can be run again.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written, or the .cfg is gone.
+    """
+    (path.parent / "rig.cfg").write_bytes(experiment.rig.config.read_bytes())
+    rig = experiment.rig.model_copy(update={"config": Path("rig.cfg")})
+    stains = [stain.model_copy(update={"model": absolute_model(stain.model)}) for stain in experiment.stains]
+    plain = {
+        "rig": rig.model_dump(mode="json", exclude_defaults=True),
+        # Not exclude_unset: useq could not read a setup event back without the defaults of its action.
+        "sequence": experiment.sequence.model_dump(mode="json", exclude_none=True),
+        "stains": [stain.model_dump(mode="json", exclude_defaults=True) for stain in stains],
+        # The name is left out: to run it again is another run.
+        "output": experiment.output.model_dump(mode="json", exclude={"name"}, exclude_defaults=True),
+    }
+    path.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+
+
+def absolute_model(model: str) -> str:
+    """Give a model's folder as an absolute path; the name of a shipped model stays as it is."""
+    return str(Path(model).resolve()) if Path(model).exists() else model
+
+
+def _rig_data(document: Document, rig: Any) -> Any:
+    if isinstance(rig, dict):
+        refuse_unknown(document, rig, Rig, ("rig",))
+        written = rig.get("config")
+        if not isinstance(written, str):
+            return rig
+        return rig | {"config": _find_config(document, ("rig", "config"), written)}
+    if not isinstance(rig, str):
+        raise fault(document, ("rig",), rig, "write a path, the name of a shipped rig, or a mapping")
+    return load_rig(_find_config(document, ("rig",), rig))
+
+
+def _find_config(document: Document, where: tuple[str, ...], written: str) -> Path:
+    """Find a file beside the experiment, or among the shipped ones."""
+    path = document.path.parent / written
+    found = path if path.is_file() else shipped_config(written, bare=where[-1] == "config")
+    if found is None:
+        raise fault(document, where, written, f"there is no file {path}, and no shipped rig of that name")
+    return found
+
+
+def _resolve_model(stain: Any, here: Path) -> Any:
+    if isinstance(stain, dict) and isinstance(stain.get("model"), str) and (here / stain["model"]).exists():
+        return stain | {"model": str((here / stain["model"]).resolve())}
+    return stain
+
+
+def _validate(model: type[M], data: Any, document: Document) -> M:
+    try:
+        return model.model_validate(data)
+    except ValidationError as errors:
+        raise explain(errors, document) from errors
