@@ -42,7 +42,7 @@ def test_the_demo_stains_every_frame_and_says_where_to_look(demo: tuple[Path, st
     folder, said = demo
     run = only_run(folder)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d-demo", run.name)
-    assert "32 frames acquired, 0 missing; 30 stained" in said  # 30 bright field, 2 true fluorescence
+    assert "completed: 32 of 32 frames acquired, 0 missing; 30 predictions made" in said  # and 2 true fluorescence
     assert "0 pending" in said
     assert "frame in the core to prediction on disk" in said
     for hint in ("napari", "livestain stats", "demo.png"):
@@ -76,8 +76,8 @@ def test_check_recover_and_backfill_of_a_sound_run_change_nothing(demo: tuple[Pa
     folder, _ = demo
     run = only_run(folder)
     assert "0 planes damaged, 0 predictions owed" in livestain("check", run, folder=folder)
-    assert "32 frames are on disk and whole, 0 predictions are owed" in livestain("recover", run, folder=folder)
-    assert "30 stained" in livestain("backfill", run, folder=folder)
+    assert "32 frames are on disk and whole, predictions owed: 0" in livestain("recover", run, folder=folder)
+    assert "30 predictions made" in livestain("backfill", run, folder=folder)
 
 
 def test_check_finds_a_plane_that_was_damaged(tmp_path: Path) -> None:
@@ -152,3 +152,24 @@ def test_every_command_explains_itself_with_an_example(tmp_path: Path) -> None:
     for command in ("demo", "run", "check", "stats", "recover", "backfill"):
         assert command in said
         assert f"Example: livestain {command}" in livestain(command, "--help", folder=tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+@pytest.mark.parametrize("where", ["| head -1", "> /dev/full"])
+def test_a_reader_that_is_gone_does_not_end_a_run(
+    where: str, write_experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    command = f"{sys.executable} -m livestain run {write_experiment()} {where}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=100, check=False)
+    assert "Traceback" not in done.stderr
+    assert "completed" in (tmp_path / "runs" / "run" / "frames.jsonl").read_text()
+
+
+def test_check_takes_a_rig_file_of_ours_too(tmp_path: Path) -> None:
+    from livestain._shipped import shipped_folder
+
+    assert "0 errors" in livestain("check", shipped_folder() / "simulated.yaml", folder=tmp_path)
+
+
+def test_the_version(tmp_path: Path) -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", livestain("--version", folder=tmp_path))

@@ -41,7 +41,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "a stain without a channel": (
         "stains: []",
         "stains: [{model: m}]",
-        r"line 5: stains\[0\]\.channel: Field required",
+        r"line 5: stains\[0\]\.channel: it is missing",
     ),
     "an unknown provider": (
         "stains: []",
@@ -53,8 +53,16 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "a missing sequence": (
         "sequence:\n  channels: [{config: BF, exposure: 5}]\n  time_plan: {interval: 1, loops: 3}\n",
         "",
-        "sequence: Field required",
+        "sequence: it is missing",
     ),
+    "positions as lists": (
+        "  time_plan: {interval: 1, loops: 3}",
+        "  stage_positions: [[0, 0, 0]]",
+        r"line 4: sequence\.stage_positions.*write positions as mappings: \{x: 0",
+    ),
+    "an interval in words": ("interval: 1", "interval: 1 min", r"line 4: .*write a time as seconds or as a mapping"),
+    "stains as a mapping": ("stains: []", "stains: {model: m}", "line 5: stains: write a list"),
+    "a stain as a word": ("stains: []", "stains: [nuclei-demo]", "line 5: .*write a mapping: {model: nuclei-demo"),
     "an unknown rig": ("rig: simulated", "rig: simulatd", r"line 1: rig: there is no file .*simulatd"),
     "a rig that is a list": ("rig: simulated", "rig: [1]", "line 1: rig: write a path"),
     "a key twice": ("stains: []", "rig: demo", r"line 5: 'rig' stands already in line 1"),
@@ -120,6 +128,13 @@ def test_a_file_that_is_no_experiment(content: bytes, says: str, tmp_path: Path)
     path = tmp_path / "experiment.yaml"
     path.write_bytes(content)
     with pytest.raises(ExperimentError, match=says):
+        load_experiment(path)
+
+
+def test_a_cfg_is_no_experiment(tmp_path: Path) -> None:
+    path = tmp_path / "rig.cfg"
+    path.write_text("Property,Core,Initialize,0\n")
+    with pytest.raises(ExperimentError, match="is a rig's configuration"):
         load_experiment(path)
 
 

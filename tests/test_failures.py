@@ -421,6 +421,17 @@ def test_a_progress_display_that_raises_is_switched_off(write_experiment: Callab
     assert "progress display failed" in result.troubles[0]
 
 
+def test_whatever_a_callback_raises_no_thread_is_left_behind(write_experiment: Callable[..., Path]) -> None:
+    import threading
+
+    def show(_: Any) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        acquire(write_experiment(sequence=timed(10_000)), on_progress=show)
+    assert not [t for t in threading.enumerate() if t.name.startswith("livestain-")]
+
+
 @pytest.mark.parametrize(
     ("rig", "error", "says"),
     [

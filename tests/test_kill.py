@@ -31,14 +31,14 @@ def test_a_killed_run_keeps_every_journalled_frame(moment: float, tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_polite_stop_writes_everything_and_says_what_to_do(
-    number: int, tmp_path: Path, identity_model: Package
+    name: str, tmp_path: Path, identity_model: Package
 ) -> None:
     folder = tmp_path / "runs" / "stopped"
     process = start_run(folder, identity_model.folder, loops=5000)
     time.sleep(1.0)
-    os.kill(process.pid, number)
+    os.kill(process.pid, getattr(signal, name))
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
     assert "canceled" in out

@@ -255,3 +255,22 @@ def test_without_stains_it_is_a_recorder(write_experiment: Callable[..., Path]) 
     assert result.complete
     assert run.array().shape == (6, 1, 1, 96, 128)
     assert result.stats.frames_stained == 0
+
+
+def test_time_points_that_come_late_are_said_and_scaled_as_they_came(write_experiment: Callable[..., Path]) -> None:
+    path = write_experiment(
+        sequence={"channels": [{"config": "BF", "exposure": 60}], "time_plan": {"interval": 0.02, "loops": 20}}
+    )
+    result, run = acquire(path)
+    assert "time points came every 0.0" in result.troubles[0]
+    scale = yaozarrs.open_group(run.images).ome_metadata().multiscales[0].datasets[0].coordinateTransformations[0].scale
+    assert scale[0] >= 0.06
+
+
+def test_from_python_with_strings(write_experiment: Callable[..., Path], tmp_path: Path) -> None:
+    import livestain
+
+    experiment = livestain.load_experiment(str(write_experiment()))
+    assert livestain.run_experiment(experiment, tmp_path / "mine").complete
+    assert livestain.load_rig("simulated").channels["BF"].contrast == "bright field"
+    assert livestain.__version__

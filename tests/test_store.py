@@ -217,3 +217,62 @@ def test_notes_count_as_owed_only_while_live(tmp_path: Path) -> None:
     assert store.counts == {"raw": 1, "stained": 1, "owed": 0}
     store.close("completed")
     assert kinds(tmp_path / "run") == ["run", "raw", "stain", "stain", "end"]
+
+
+def test_metadata_that_is_gone_is_written_again(tmp_path: Path) -> None:
+    import yaozarrs
+
+    positions = [{"x": 0, "y": 0, "z": 0}, {"x": 9, "y": 0, "z": 0}]
+    store = make(tmp_path / "run", stage_positions=positions)
+    store.commit([frame(t) for t in range(3)])
+    store.close("completed")
+    images = tmp_path / "run" / "images.ome.zarr"
+    for name in ("zarr.json", "OME/zarr.json", "0/zarr.json", "0/0/zarr.json", "1/0/zarr.json"):
+        (images / name).unlink()
+    assert recover(tmp_path / "run").damaged == ()
+    yaozarrs.validate_zarr_store(str(images))
+    assert zarr.open_array(images / "0" / "0", mode="r")[:, 0, 0, 0, 0].tolist() == [1, 11, 21]
+
+
+def test_a_lost_plane_is_owed_or_missing_from_then_on(tmp_path: Path) -> None:
+    store = make(tmp_path / "run")
+    store.commit([frame(0), stained(0), frame(1), stained(1)])
+    store.close("completed")
+    planes = tmp_path / "run" / "images.ome.zarr" / "0" / "c"
+    (planes / "0" / "1" / "0" / "0" / "0").unlink()  # a prediction: can be made again
+    (planes / "1" / "0" / "0" / "0" / "0").unlink()  # a raw frame: cannot
+    assert set(recover(tmp_path / "run").damaged) == {Place(0, 0, 1, 0), Place(0, 1, 0, 0)}
+    assert recover(tmp_path / "run").damaged == ()
+    stats = read_stats(tmp_path / "run")
+    assert (stats.frames_acquired, stats.frames_missing, stats.frames_pending) == (1, 1, 1)
+
+
+def test_stats_say_how_it_ended_and_what_was_asked_for(tmp_path: Path) -> None:
+    store = make(tmp_path / "run", n_t=9)
+    store.commit([frame(0)])
+    assert (read_stats(tmp_path / "run").ended, read_stats(tmp_path / "run").frames_expected) == (None, 9)
+    store.close("canceled")
+    store, _ = Store.reopen(tmp_path / "run", sync=False)
+    store.close("backfilled")
+    assert read_stats(tmp_path / "run").ended == "canceled"
+
+
+def test_paths_may_go_up_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pathlib
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    store = make(pathlib.Path("../runs/one"))
+    store.commit([frame(0)])
+    store.close("completed")
+    assert damaged_planes(pathlib.Path("../runs/one")) == []
+    assert (tmp_path / "runs" / "one" / "frames.jsonl").is_file()
+
+
+def test_a_folder_that_could_not_be_prepared_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "_write_groups", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(StoreError, match=r"cannot prepare the run folder .*No space left"):
+        make(tmp_path / "run")
+    assert not (tmp_path / "run").exists()

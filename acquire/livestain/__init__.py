@@ -5,11 +5,13 @@ From a script:
     import livestain
 
     experiment = livestain.load_experiment("experiment.yaml")
-    result = livestain.run_experiment(experiment, experiment.run_folder("growth"))
+    result = livestain.run_experiment(experiment, experiment.run_folder("growth"))  # or any folder that is not there
     print(result.folder, result.stats.latency["camera_to_disk_ms"].p99)
 """
 
 from __future__ import annotations
+
+from importlib.metadata import version as _version
 
 from livestain._errors import ExperimentError, LivestainError, ModelError, RigError, StoreError
 from livestain._experiment import Experiment, Output, Rig, RigChannel, Stain
@@ -21,6 +23,8 @@ from livestain._run import Status
 from livestain._session import Result, run_experiment
 from livestain._stain import OnnxModel, Prediction, StainModel
 from livestain._stop import Stop
+
+__version__ = _version("livestain")
 
 __all__ = [
     "Experiment",
@@ -46,6 +50,7 @@ __all__ = [
     "Status",
     "Stop",
     "StoreError",
+    "__version__",
     "backfill",
     "damaged_planes",
     "load_experiment",

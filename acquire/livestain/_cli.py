@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from livestain._errors import LivestainError
+from livestain._report import OwnConsole
 
 if TYPE_CHECKING:
     from livestain._session import Result
@@ -26,8 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-# No markup: a path may hold [brackets].
-console = Console(highlight=False, markup=False, emoji=False)
+console = OwnConsole()
 
 INCOMPLETE = 1  # something is missing or went wrong; the message says what and what to run
 INTERRUPTED = 130  # Ctrl-C, by the shells' convention
@@ -45,11 +46,35 @@ def main() -> None:
     try:
         app()
     except LivestainError as error:
-        errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
-        errors.print(f"error: {error}", style="red", soft_wrap=True)
+        OwnConsole(stderr=True).print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(INCOMPLETE)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    finally:
+        _leave_a_broken_pipe_in_peace()
+
+
+def _leave_a_broken_pipe_in_peace() -> None:
+    # The interpreter flushes standard output as it ends, and would complain of a reader that is gone.
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(version("livestain"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Label-free live-cell imaging for Micro-Manager: fluorescence predicted while the camera runs."""
 
 
 @app.command()
@@ -95,7 +120,7 @@ def _run(experiment: Any, folder: Path) -> Result:
 
     with Progress(console) as progress:
         result = run_experiment(experiment, folder, on_ready=progress.ready, on_progress=progress.update)
-    console.print(f"\n{result.reason}: {result.folder}", soft_wrap=True)
+    console.print(f"\n{result.folder}", soft_wrap=True)
     print_stats(console, result.stats)
     return result
 
@@ -172,13 +197,13 @@ def recover(folder: Folder) -> None:
         console.print(f"cut off a torn journal line of {done.torn_bytes} bytes")
     if done.adopted:
         console.print(f"journalled {done.adopted} frames that were on disk already")
-    console.print(f"{done.frames} frames are on disk and whole, {done.owed} predictions are owed", soft_wrap=True)
+    console.print(f"{done.frames} frames are on disk and whole, predictions owed: {done.owed}", soft_wrap=True)
     for place in done.damaged:
-        console.print(f"damaged: {place} is not as it was written", style="red")
+        console.print(f"lost: {place} is missing or not as it was written; the journal says so now", style="red")
+    if done.owed:
+        console.print(f"to make what is owed: livestain backfill {folder}", soft_wrap=True)
     if done.damaged:
         raise typer.Exit(INCOMPLETE)
-    if done.owed:
-        console.print(f"to make them: livestain backfill {folder}", soft_wrap=True)
 
 
 @app.command()

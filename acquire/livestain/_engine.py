@@ -117,8 +117,8 @@ class TappedEngine(MDAEngine):
         self._failures += 1
         if self._failures >= _FAILURES_IN_A_ROW:
             raise RigError(
-                f"{self._failures} events in a row failed; the last at {missing[0]}: {why}. The run is ended. Look at "
-                "the camera, its cable and its driver; every frame before is on disk."
+                f"{self._failures} events in a row failed; the last at {missing[0]}: {why}. The run is ended; every "
+                "frame before is on disk. Look at the device that is named, its cable and its driver."
             )
 
     def _places_of(self, event: MDAEvent) -> list[Place]:

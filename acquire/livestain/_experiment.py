@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import useq
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
 
 __all__ = ["Experiment", "Output", "Rig", "RigChannel", "Stain", "Written"]
 
@@ -85,7 +85,7 @@ class Output(Written):
     for predictions that are still owed.
     """
 
-    folder: Path = Path("livestain-runs")
+    folder: Annotated[Path, AfterValidator(Path.expanduser)] = Path("livestain-runs")
     name: str | None = None
     sync: bool = True
     write_buffer_mb: PositiveInt = 256

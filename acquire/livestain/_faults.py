@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
     from livestain._yaml import Document
 
+_PLAINLY = {
+    "to Position": "write positions as mappings: {x: 0, y: 0, z: 0, name: control}",
+    "should be a valid tuple": "write a list: lines that begin with -",
+    "instance of Stain": "write a mapping: {model: nuclei-demo, channel: BF}",
+    "invalid character in hour": "write a time as seconds or as a mapping: {minutes: 5}",
+    "Field required": "it is missing",
+}
+
 __all__ = ["explain", "fault", "refuse_unknown", "refuse_unknown_useq"]
 
 
@@ -30,10 +38,18 @@ def explain(errors: ValidationError, document: Document) -> ExperimentError:
     wrong = [rival for rival in rivals if rival[1]["type"] != "missing" and len(rival[0]) > len(top)]
     if len(rivals) == 1 or wrong:
         where, problem = max(wrong, key=lambda rival: len(rival[0])) if wrong else rivals[0]
-        return fault(document, where, problem["input"], str(problem["msg"]))
+        return fault(document, where, problem["input"], _plainly(str(problem["msg"])))
     options = sorted({str(where[-1]) for where, _ in rivals if len(where) > len(top)})
     hint = f"; depending on the form it lacks {', '.join(options)}" if options else ""
     return fault(document, top, _at(document.data, top), f"it fits no form that is known{hint}")
+
+
+def _plainly(message: str) -> str:
+    """Say in the file's own terms what pydantic and useq say in Python's."""
+    for theirs, ours in _PLAINLY.items():
+        if theirs in message:
+            return ours
+    return message.removeprefix("Value error, ")
 
 
 def _written_path(data: Any, where: tuple[str | int, ...]) -> tuple[str | int, ...]:

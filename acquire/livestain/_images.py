@@ -38,6 +38,8 @@ class Images:
         What the arrays hold.
     create
         Whether to make them; otherwise they are there.
+    mend
+        Whether to make the metadata of those that have lost it.
     sync
         Whether a write waits for the drive (fsync), so that it survives a loss of power.
 
@@ -47,15 +49,29 @@ class Images:
         What tensorstore raises if an array cannot be made or opened.
     """
 
-    def __init__(self, folder: Path, layout: Layout, *, create: bool = False, sync: bool = True) -> None:
+    def __init__(
+        self, folder: Path, layout: Layout, *, create: bool = False, mend: bool = False, sync: bool = True
+    ) -> None:
         self.layout = layout
-        self._root = folder / IMAGES_NAME
-        context = ts.Context({"file_io_sync": sync})
-        extra = [self._metadata(image) if create else {} for image in layout.images]
+        self._root = folder.resolve() / IMAGES_NAME  # tensorstore takes no path with ".." in it
+        self._context = ts.Context({"file_io_sync": sync})
         self._arrays: list[ts.TensorStore] = [
-            ts.open(self._spec(image) | more, context=context, open=not create, create=create).result()
-            for image, more in zip(layout.images, extra, strict=True)
+            self._open(image, create=create or (mend and not self._is_there(image))) for image in layout.images
         ]
+        if mend:
+            self._reach_to_last_planes()
+
+    def _is_there(self, image: Image) -> bool:
+        return (self._root / image.path / "0" / "zarr.json").is_file()
+
+    def _open(self, image: Image, *, create: bool) -> ts.TensorStore:
+        spec = self._spec(image) | (self._metadata(image) if create else {})
+        return ts.open(spec, context=self._context, open=not create, create=create).result()
+
+    def _reach_to_last_planes(self) -> None:
+        for place in self.places():
+            if place.t >= self.n_t(place.image):
+                self.resize_t(place.image, place.t + 1)
 
     def _spec(self, image: Image) -> dict[str, Any]:
         path = self._root / image.path / "0"

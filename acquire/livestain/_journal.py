@@ -93,7 +93,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 if not raw.endswith(b"\n"):
                     return
                 yield _parse(raw, path, number)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(
             f"{path.parent} has no {path.name}: it is not a run folder of livestain. Give the folder that holds "
             "images.ome.zarr and frames.jsonl."

@@ -35,11 +35,15 @@ class Percentiles:
 class RunStats:
     """What a run did, counted from its journal (see `Ledger`).
 
-    `frames_stained` counts predictions (one for each frame and stain) that are on disk, `frames_pending` those
-    still owed. `stained_live` of them came straight from the camera; the latencies are theirs, because a
-    prediction made later from disk has no camera to be late for. `raw_camera_to_disk_ms` is the raw plane's.
+    `ended` says how: "completed", "canceled", "errored", "recovered" (it was killed), or None while it goes on or
+    where it was killed. `frames_stained` counts predictions (one for each frame and stain) that are on disk,
+    `frames_pending` those still owed. `stained_live` of them came straight from the camera; the latencies are
+    theirs, because a prediction made later from disk has no camera to be late for. `raw_camera_to_disk_ms` is the
+    raw plane's.
     """
 
+    ended: str | None
+    frames_expected: int | None
     frames_acquired: int
     frames_missing: int
     frames_stained: int
@@ -53,6 +57,8 @@ class RunStats:
         counts = {
             name: getattr(self, name)
             for name in (
+                "ended",
+                "frames_expected",
                 "frames_acquired",
                 "frames_missing",
                 "frames_stained",

@@ -40,6 +40,7 @@ class Ledger:
         channels = len(self.layout.channels)
         self._planes = [_Planes(channels, image.n_z) for image in self.layout.images]
         self._stained = self._stained_live = 0
+        self._ended: str | None = None  # the first end is the run's own; recover and backfill come after
         self._latency = {name: array("f") for name in (*BOUNDARIES, "raw_camera_to_disk_ms")}
         for line in lines:
             self.add(line)
@@ -51,6 +52,10 @@ class Ledger:
                 self._mark(line["at"], line["crc32"])
                 if "camera_to_disk_ms" in line:
                     self._latency["raw_camera_to_disk_ms"].append(line["camera_to_disk_ms"])
+            case "end":
+                self._ended = line["reason"] if self._ended is None else self._ended
+            case "lost":
+                self._lose(Place(*line["at"]))
             case "missing":
                 image, t, c, z = line["at"]
                 self._planes[image].at(t).missed[t, c, z] = True
@@ -68,6 +73,14 @@ class Ledger:
             self._stained_live += 1
             for name in BOUNDARIES:
                 self._latency[name].append(line[name])
+
+    def _lose(self, place: Place) -> None:
+        planes = self._planes[place.image].at(place.t)
+        planes.there[place.t, place.c, place.z] = False
+        if self.layout.channels[place.c].predicted:
+            self._stained -= 1
+        else:
+            planes.missed[place.t, place.c, place.z] = True
 
     def _mark(self, at: Iterable[int], crc32: int) -> None:
         image, t, c, z = at
@@ -123,6 +136,8 @@ class Ledger:
         pairs = [(i, s) for i in range(len(self._planes)) for s in range(len(self._inputs.wanted))]
         *boundaries, raw = (percentiles(values) for values in self._latency.values())
         return RunStats(
+            ended=self._ended,
+            frames_expected=self.layout.n_frames,
             frames_acquired=sum(int(planes.there[:, acquired].sum()) for planes in self._planes),
             frames_missing=sum(int((planes.missed & ~planes.there).sum()) for planes in self._planes),
             frames_stained=self._stained,

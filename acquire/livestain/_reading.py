@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from livestain._experiment import Experiment, Rig
 from livestain._faults import explain, fault, refuse_unknown, refuse_unknown_useq
-from livestain._shipped import shipped_config
+from livestain._shipped import shipped_config, shipped_folder
 from livestain._yaml import Document, read_yaml
 
 __all__ = ["absolute_model", "load_experiment", "load_rig", "save_experiment"]
@@ -18,7 +18,7 @@ __all__ = ["absolute_model", "load_experiment", "load_rig", "save_experiment"]
 M = TypeVar("M", bound=BaseModel)
 
 
-def load_experiment(path: Path) -> Experiment:
+def load_experiment(path: Path | str) -> Experiment:
     """Read an experiment file; relative paths in it are relative to the file, except `output.folder`.
 
     Raises
@@ -26,6 +26,7 @@ def load_experiment(path: Path) -> Experiment:
     ExperimentError
         With the file, line, field, value and remedy of the first fault.
     """
+    path = Path(path)
     document = read_yaml(path)
     data = dict(document.data)
     refuse_unknown(document, data, Experiment, ())
@@ -41,15 +42,16 @@ def load_experiment(path: Path) -> Experiment:
     return _validate(Experiment, data, document)
 
 
-def load_rig(path: Path) -> Rig:
-    """Read a rig file: our YAML, or a bare .cfg.
+def load_rig(path: Path | str) -> Rig:
+    """Read a rig file: our YAML, or a bare .cfg; or a shipped rig by its name.
 
     Raises
     ------
     ExperimentError
         With the file, line, field, value and remedy of the first fault.
     """
-    if path.suffix.lower() != ".yaml":
+    path = Path(path) if Path(path).is_file() else shipped_config(str(path)) or Path(path)
+    if path.suffix.lower() not in (".yaml", ".yml"):
         return Rig(config=path)
     document = read_yaml(path)
     refuse_unknown(document, document.data, Rig, ())
@@ -100,10 +102,11 @@ def _rig_data(document: Document, rig: Any) -> Any:
 
 def _find_config(document: Document, where: tuple[str, ...], written: str) -> Path:
     """Find a file beside the experiment, or among the shipped ones."""
-    path = document.path.parent / written
+    path = document.path.parent / Path(written).expanduser()
     found = path if path.is_file() else shipped_config(written, bare=where[-1] == "config")
     if found is None:
-        raise fault(document, where, written, f"there is no file {path}, and no shipped rig of that name")
+        names = ", ".join(sorted({file.stem for file in shipped_folder().glob("*.cfg")}))
+        raise fault(document, where, written, f"there is no file {path}, and no shipped rig of that name ({names})")
     return found
 
 

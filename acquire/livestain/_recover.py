@@ -38,7 +38,8 @@ class Recovered:
     adopted
         Raw planes that were whole on disk but not yet journalled; now they are.
     damaged
-        Journalled planes that cannot be read back as they were written.
+        Journalled planes that are missing or not as they were written. They are now journalled as lost: a raw one
+        counts as missing, a predicted one as owed.
     frames, owed
         Raw frames on disk, and predictions that `livestain backfill` can still make.
     """
@@ -65,21 +66,26 @@ def read_stats(folder: Path) -> RunStats:
 def recover(folder: Path) -> Recovered:
     """Mend a run folder after a crash, a kill or a loss of power. To do it twice changes nothing.
 
-    A torn last line of the journal is cut off, raw planes that are whole on disk but not journalled are
-    journalled, predictions that are not are erased (`backfill` makes them again), the time axes are cut to what
-    was acknowledged, and every journalled plane is read and held against its checksum.
+    Zarr metadata that is missing is written again from the journal's header. A torn last line of the journal is
+    cut off, raw planes that are whole on disk but not journalled are journalled, predictions that are not are
+    erased (`backfill` makes them again), the time axes are cut to what was acknowledged, and every journalled plane
+    is read and held against its checksum; one that is lost is journalled as such.
 
     Raises
     ------
     StoreError
         If the folder is no run, its journal has no header, or the run is still going on.
     """
-    store, torn = Store.reopen(folder)
+    store, torn = Store.reopen(folder, mend_metadata=True)
     try:
         ledger = Ledger(store.header, read_lines(folder / JOURNAL_NAME))
         adopted = _adopt(store, ledger)
         _erase_unacknowledged_predictions(store, ledger)
         damaged = tuple(_damaged(store.images, ledger))
+        for place in damaged:
+            line = {"kind": "lost", "at": dataclasses.astuple(place)}
+            store.note([line])
+            ledger.add(line)
         store.end_after([ledger.last_t(image) for image in range(len(store.layout.images))])
     except BaseException:
         store.abandon()

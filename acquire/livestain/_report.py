@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -14,13 +16,30 @@ from livestain._latency import BOUNDARIES
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from rich.console import Console
-
     from livestain._latency import Percentiles, RunStats
     from livestain._prepare import Prepared
     from livestain._run import Status
 
-__all__ = ["Progress", "print_stats"]
+__all__ = ["OwnConsole", "Progress", "described", "print_stats"]
+
+
+class OwnConsole(Console):
+    """A console that may be gone: a closed terminal, `| head`, a full disk behind `>`. A run must not end for it.
+
+    No markup: a path may hold [brackets].
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def on_broken_pipe(self) -> None:
+        """Fall silent, where rich would exit."""
+        self.quiet = True
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, if there is anyone to print for."""
+        with contextlib.suppress(OSError):
+            super().print(*objects, **options)
 
 
 class Progress:
@@ -67,6 +86,8 @@ class Progress:
             text += f", {status.owed} owed"
         if status.waiting_for_disk > 4:  # a few are on their way at any time
             text += f", {status.waiting_for_disk} waiting for the disk"
+        if status.phase == "ending":
+            text += "; asked to end (once more: leave owed predictions to backfill)"
         finishing = status.phase == "finishing"
         total = status.stained + status.owed if finishing and status.owed else status.expected
         done = status.stained if finishing and status.owed else status.acquired
@@ -74,7 +95,7 @@ class Progress:
 
     def backfilled(self, done: int, total: int) -> None:
         """Show how far backfill is."""
-        self._show("backfilling", done, total, f"{done} of {total}")
+        self._show("backfilling", done, total, f"{done} predictions made")
 
     def _show(self, what: str, done: int, total: int | None, text: str) -> None:
         self._bar.update(self._task, description=what, completed=done, total=total, text=text)
@@ -85,18 +106,25 @@ class Progress:
 
 def print_stats(console: Console, stats: RunStats) -> None:
     """Print a run's counts and its latency table."""
-    console.print(
-        f"{stats.frames_acquired} frames acquired, {stats.frames_missing} missing; {stats.frames_stained} stained "
-        f"({stats.stained_live} live), {stats.frames_pending} pending",
-        soft_wrap=True,
-    )
+    console.print(described(stats), soft_wrap=True)
     table = Table("latency of live frames, ms", "p50", "p95", "p99", "max", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, meaning in BOUNDARIES.items():
+    for name, meaning in BOUNDARIES.items() if stats.stained_live else ():
         table.add_row(meaning, *_numbers(stats.latency[name]))
     table.add_row("frame in the core to raw frame on disk", *_numbers(stats.raw_camera_to_disk_ms))
     console.print(table)
+
+
+def described(stats: RunStats) -> str:
+    """Say in one line how a run ended and what there is of it."""
+    of = f" of {stats.frames_expected}" if stats.frames_expected is not None else ""
+    ended = stats.ended or "going on, or killed"
+    line = f"{ended}: {stats.frames_acquired}{of} frames acquired, {stats.frames_missing} missing"
+    if stats.frames_stained or stats.frames_pending:
+        live = f"{stats.stained_live} live"
+        line += f"; {stats.frames_stained} predictions made ({live}), {stats.frames_pending} pending"
+    return line
 
 
 def _numbers(row: Percentiles) -> list[str]:

@@ -77,9 +77,10 @@ def _load(config: Path) -> CMMCorePlus:
         core.loadSystemConfiguration(config)
     except Exception as error:
         close_core(core)
-        raise RigError(
-            f"the core refuses {config}: {_reason(error)} `livestain check {config}` reads the file for faults."
-        ) from error
+        remedy = f"`livestain check {config}` reads the file for faults."
+        if "DemoCamera" in str(error):
+            remedy = "The demo adapters come with `pip install mm-test-adapters`, or with Micro-Manager."
+        raise RigError(f"the core refuses {config}: {_reason(error)} {remedy}") from error
     return core
 
 

@@ -9,6 +9,7 @@ camera -> MDARunner -> engine tap --+--> to_disk buffer -> writer thread: raw pl
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -88,6 +89,8 @@ class DataPath:
         self._stain_remaining = stain_remaining
         self._owed = Owed(store.folder)
         self.first_missing: str | None = None  # why a frame never came, as a sentence
+        # When one place had its first and its last time point, in seconds: it measures the interval.
+        self._measured: tuple[Place, float, Place, float] | None = None
         # Planes that one commit takes together: their syncs overlap, and a burst is kept up with; but a
         # prediction must not wait behind more than about 32 MiB of raw planes.
         self._batch = max(2, min(16, (32 << 20) // (store.layout.height * store.layout.width * 2)))
@@ -96,12 +99,29 @@ class DataPath:
 
     def _frame(self, frame: Frame) -> None:
         self._check(frame)
+        self._note_time(frame)
         # First to disk, where it waits when the disk is behind: a raw frame is never dropped, and never comes to
         # disk after a prediction made from it.
         self.to_disk.put(frame)
         for job in self._inputs.add(frame):
             if not self.to_stain.offer(job):
                 self.to_disk.put(Note(stain_line(job, "pending", "the model was busy")))
+
+    def _note_time(self, frame: Frame) -> None:
+        first, first_s = self._measured[:2] if self._measured else (frame.place, frame.time_s)
+        if dataclasses.replace(frame.place, t=first.t) == first:
+            self._measured = (first, first_s, frame.place, frame.time_s)
+
+    @property
+    def late_interval_s(self) -> float | None:
+        """The mean time between time points, if they could not keep up with the interval that was asked for."""
+        asked_s = self._store.layout.interval_s
+        if self._measured is None or not asked_s:
+            return None
+        first, first_s, last, last_s = self._measured
+        n, elapsed_s = last.t - first.t, last_s - first_s
+        # A first frame that came late makes the run seem fast, and one late frame is not a late run.
+        return elapsed_s / n if elapsed_s > 1.05 * n * asked_s and elapsed_s > (n + 1) * asked_s else None
 
     def _check(self, frame: Frame) -> None:
         layout = self._store.layout
@@ -172,29 +192,39 @@ class DataPath:
         before = self._core.mda.set_engine(engine)
         for worker in (writer, stainer, acquisition):
             worker.start()
-        while not acquisition.wait(0.1):
-            watch()
-            if stop.times or writer.error:
-                self._core.mda.cancel()  # again and again: a runner that has not begun yet ignores it
-        asked = min(stop.times, 1)
-        self.to_stain.close()
-        while not stainer.wait(0.1):
-            watch()
-            # Asked again, or when there is nothing left to acquire: do not wait for the model.
-            self._stain_remaining = self._stain_remaining and stop.times == asked
-        self.to_disk.close()
-        writer.wait()
+        try:
+            while not acquisition.wait(0.1):
+                watch()
+                if stop.times or writer.error:
+                    self._core.mda.cancel()  # again and again: a runner that has not begun yet ignores it
+            asked = min(stop.times, 1)
+            self.to_stain.close()
+            while not stainer.wait(0.1):
+                watch()
+                # Asked again, or when there is nothing left to acquire: do not wait for the model.
+                self._stain_remaining = self._stain_remaining and stop.times == asked
+        except BaseException:
+            self._stain_remaining = False  # whatever `watch` raised: end, and leave no thread behind
+            raise
+        finally:
+            while not acquisition.wait(0.1):
+                self._core.mda.cancel()
+            self.to_stain.close()
+            stainer.wait()
+            self.to_disk.close()
+            writer.wait()
+            if before is not None:
+                self._core.mda.set_engine(before)
         watch()  # the last counts
-        if before is not None:
-            self._core.mda.set_engine(before)
         self._raise_first(writer.error, acquisition.error, stainer.error)
         return str(self._core.mda.status.finish_reason)
 
-    def status(self, expected: int | None) -> Status:
+    def status(self, expected: int | None, stop: Stop) -> Status:
         """Say how the run stands; any thread may ask."""
         counts = self._store.counts
+        phase = "acquiring" if self._acquiring() else "finishing"
         return Status(
-            phase="acquiring" if self._acquiring() else "finishing",
+            phase="ending" if stop.times and self._acquiring() else phase,
             acquired=counts["raw"],
             expected=expected,
             stained=counts["stained"],

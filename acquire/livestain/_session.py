@@ -20,7 +20,7 @@ from livestain._reading import save_experiment
 from livestain._run import DataPath
 from livestain._staining import Stainer
 from livestain._stop import Stop
-from livestain._store import Store
+from livestain._store import Store, refuse_existing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,6 +102,7 @@ def run_experiment(
     LivestainError
         If the run could not begin, or was ended by its camera or its disk. Everything journalled is on disk.
     """
+    refuse_existing(folder)
     with prepare(experiment) as ready:
         on_ready(ready)
         provenance = provenance_of(experiment, ready)
@@ -112,12 +113,12 @@ def run_experiment(
             log.info("run %s: %s", folder, yaml.safe_dump(provenance["software"], default_flow_style=True).strip())
             try:
                 _save_inputs(experiment, folder)
-                reason, troubles = _acquire(experiment, ready, store, stop, on_progress, on_stained)
+                reason, troubles, interval_s = _acquire(experiment, ready, store, stop, on_progress, on_stained)
             except BaseException as error:
                 log.error("the run ended with an error", exc_info=error)  # noqa: TRY400
                 _close_after_error(store)
                 raise
-            store.close(reason)
+            store.close(reason, interval_s=interval_s)
             journal = folder / JOURNAL_NAME
             stats = Ledger(read_header(journal), read_lines(journal)).stats()
             log.info("run %s: %s", reason, stats.as_json())
@@ -131,7 +132,7 @@ def _acquire(
     stop: Stop,
     on_progress: Callable[[Status], None] | None,
     on_stained: Callable[[Stained], None] | None,
-) -> tuple[str, list[str]]:
+) -> tuple[str, list[str], float | None]:
     def reopen(i: int, on_cpu: bool) -> Any:  # noqa: FBT001  (Stainer's protocol)
         stain, package, layout = experiment.stains[i], ready.packages[i], ready.layout
         return open_model(stain, package, layout.height, layout.width, "cpu" if on_cpu else None)
@@ -149,7 +150,7 @@ def _acquire(
         depth=max(8, (experiment.output.write_buffer_mb << 20) // frame_bytes),
         stain_remaining=experiment.output.stain_remaining,
     )
-    watch = _Watch(path, ready.layout.n_frames, on_progress)
+    watch = _Watch(lambda: path.status(ready.layout.n_frames, stop), on_progress)
     try:
         reason = path.run(ready.sequence, stop, watch)
     finally:
@@ -159,21 +160,27 @@ def _acquire(
         stainer.close()
     missing = [path.first_missing] if path.first_missing else []
     troubles = [*missing, *stainer.troubles, *watch.troubles, *([viewer.trouble] if viewer and viewer.trouble else [])]
-    return reason, troubles
+    late_s = path.late_interval_s
+    if late_s is not None:
+        troubles.append(
+            f"time points came every {late_s:.3g} s, not every {ready.layout.interval_s:g} s as asked: exposures and "
+            "movements take longer than that. The images' time scale is the measured one."
+        )
+    return reason, troubles, late_s
 
 
 class _Watch:
-    """Calls the progress display, and switches it off if it fails: a display must not end a run."""
+    """Calls a progress display, and switches it off if it fails: a display must not end a run."""
 
-    def __init__(self, path: DataPath, expected: int | None, show: Callable[[Status], None] | None) -> None:
-        self._path, self._expected, self._show = path, expected, show
+    def __init__(self, status: Callable[[], Status], show: Callable[[Status], None] | None) -> None:
+        self._status, self._show = status, show
         self.troubles: list[str] = []
 
     def __call__(self) -> None:
         if self._show is None:
             return
         try:
-            self._show(self._path.status(self._expected))
+            self._show(self._status())
         except Exception as error:
             self.troubles.append(f"the progress display failed ({type(error).__name__}: {error}).")
             log.warning("the progress display failed", exc_info=error)

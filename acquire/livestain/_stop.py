@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Stop"]
 
+# SIGHUP is POSIX's, SIGBREAK Windows'.
+_SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, n)]
+
 
 class Stop:
     """Counts how often a run was asked to end; any thread may ask.
@@ -30,7 +33,9 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Ask on SIGINT and SIGTERM, instead of an exception that may come between any two lines.
+        """Ask on the signals that end a program, instead of an exception that may come between any two lines.
+
+        They are Ctrl-C, a service manager's stop, and a terminal or connection that is closed.
 
         Outside the main thread, where Python allows no handlers, this changes nothing.
         """
@@ -41,7 +46,7 @@ class Stop:
         def handle(_number: int, _frame: FrameType | None) -> None:
             self.ask()
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, handle) for number in _SIGNALS}
         try:
             yield
         finally:

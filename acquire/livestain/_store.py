@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import shutil
 import time
 import zlib
 from typing import TYPE_CHECKING, Any, Self
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from livestain._frame import Place
     from livestain._layout import Layout
 
-__all__ = ["Store", "crc32_of"]
+__all__ = ["Store", "crc32_of", "refuse_existing"]
 
 log = logging.getLogger("livestain")
 
@@ -81,12 +83,22 @@ class Store:
             store._journal.append([store.header], sync=True)
         except (OSError, ValueError, StoreError) as error:
             store.abandon()
+            shutil.rmtree(folder, ignore_errors=True)  # we made it a moment ago, and there is no frame in it
             raise StoreError(f"cannot prepare the run folder {folder}: {first_sentence(error)}") from error
         return store
 
     @classmethod
-    def reopen(cls, folder: Path, *, sync: bool = True) -> tuple[Self, int]:
+    def reopen(cls, folder: Path, *, sync: bool = True, mend_metadata: bool = False) -> tuple[Self, int]:
         """Open a run that has ended, however it ended, to mend it or to add predictions to it.
+
+        Parameters
+        ----------
+        folder
+            The run folder.
+        sync
+            See `Images`.
+        mend_metadata
+            Whether to write the Zarr metadata that is missing again, from the journal's header.
 
         Returns
         -------
@@ -108,16 +120,28 @@ class Store:
             lock.release()
             raise
         try:
-            store.images = Images(folder, store.layout, sync=sync)
+            store.images = Images(folder, store.layout, mend=mend_metadata, sync=sync)
+            if mend_metadata:
+                store._mend_groups()
             store._windows = read_windows(folder / IMAGES_NAME / store.layout.images[0].path)
         except (OSError, ValueError, LookupError) as error:
             store.abandon()
-            raise StoreError(f"cannot open the images of {folder}: {first_sentence(error)}") from error
+            raise StoreError(
+                f"cannot open the images of {folder}: {first_sentence(error)} `livestain recover {folder}` writes "
+                "metadata that is missing again."
+            ) from error
         store._last_t = [store.images.n_t(i) - 1 for i in range(len(store.layout.images))]
         return store, torn_bytes
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, *, interval_s: float | None = None) -> None:
         """Cut the time axes to what was written, say in the journal how the run ended, and let go.
+
+        Parameters
+        ----------
+        reason
+            "completed", "canceled", "errored", "recovered" or "backfilled".
+        interval_s
+            The interval that was measured, if it is not the one that was asked for; the images' time scale.
 
         Raises
         ------
@@ -125,10 +149,13 @@ class Store:
             If one of this cannot be done; what was committed is safe all the same.
         """
         try:
+            if interval_s is not None:
+                self.layout = dataclasses.replace(self.layout, interval_s=interval_s)
             for image, last_t in enumerate(self._last_t):
                 self.images.resize_t(image, max(1, last_t + 1))
             self._write_groups()
-            self.note([{"kind": "end", "reason": reason, "time": iso_time(time.time())}], sync=True)
+            measured = {} if interval_s is None else {"interval_s": interval_s}
+            self.note([{"kind": "end", "reason": reason, "time": iso_time(time.time()), **measured}], sync=True)
             self._journal.close()
         except (OSError, ValueError, StoreError) as error:
             raise StoreError(
@@ -222,6 +249,11 @@ class Store:
             except OSError as error:  # only how it looks in a viewer; `close` writes them again
                 log.warning("could not write the display ranges yet: %s", error)
 
+    def _mend_groups(self) -> None:
+        for path, attributes in groups(self.layout, self.header["provenance"], {}).items():
+            if not (self.folder / IMAGES_NAME / path / "zarr.json").is_file():
+                write_group(self.folder / IMAGES_NAME / path, attributes)
+
     def _write_groups(self) -> None:
         for path, attributes in groups(self.layout, self.header["provenance"], self._windows).items():
             write_group(self.folder / IMAGES_NAME / path, attributes)
@@ -244,14 +276,27 @@ def _lock(folder: Path) -> filelock.BaseFileLock:
     return lock
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=False)
-    except FileExistsError as error:
+def refuse_existing(folder: Path) -> None:
+    """Refuse a run folder that is there, or that cannot be because a file stands in its way.
+
+    Raises
+    ------
+    StoreError
+        With the remedy.
+    """
+    if folder.exists():
         raise StoreError(
             f"{folder} exists already, and a run is never overwritten. Give output.name another value, or move the "
             "old run away."
-        ) from error
+        )
+    if in_the_way := next((parent for parent in folder.parents if parent.is_file()), None):
+        raise StoreError(f"cannot make the run folder {folder}: {in_the_way} is a file. Choose another output.folder.")
+
+
+def _make_folder(folder: Path) -> None:
+    refuse_existing(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=False)
     except OSError as error:
         raise StoreError(
             f"cannot make the run folder {folder}: {error.strerror}. Choose another output.folder, or mend its "

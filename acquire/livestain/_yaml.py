@@ -53,6 +53,8 @@ def read_yaml(path: Path) -> Document:
     ExperimentError
         If the file is missing, not text, not YAML, not a mapping, or has one key twice.
     """
+    if path.suffix.lower() == ".cfg":
+        raise ExperimentError(f"{path} is a rig's configuration. Give an experiment file that names it as its rig.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
