@@ -10,6 +10,7 @@ import yaml
 import yaozarrs
 
 from livestain._reading import load_experiment
+from livestain._recover import recover
 from livestain._session import run_experiment
 from tests import model_builders
 from tests.conftest import PIXEL_SIZE_UM, Run
@@ -265,6 +266,9 @@ def test_time_points_that_come_late_are_said_and_scaled_as_they_came(write_exper
     assert "time points came every 0.0" in result.troubles[0]
     scale = yaozarrs.open_group(run.images).ome_metadata().multiscales[0].datasets[0].coordinateTransformations[0].scale
     assert scale[0] >= 0.06
+    recover(result.folder)
+    again = yaozarrs.open_group(run.images).ome_metadata().multiscales[0].datasets[0].coordinateTransformations[0].scale
+    assert again == scale
 
 
 def test_from_python_with_strings(write_experiment: Callable[..., Path], tmp_path: Path) -> None:

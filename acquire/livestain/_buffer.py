@@ -32,8 +32,8 @@ class BufferStats:
 class Buffer(Generic[T]):
     """A first-in first-out buffer of at most `depth` items for one consumer and any number of producers.
 
-    `put` waits while the buffer is full, `offer` refuses instead. The consumer iterates over `batches`, which
-    ends after `close` once everything has been taken. A consumer that dies calls `fail`, and every producer,
+    `put` waits while the buffer is full, `offer` refuses instead. The consumer calls `take`, which
+    gives None after `close` once everything has been taken. A consumer that dies calls `fail`, and every producer,
     waiting or to come, gets `BufferBroken`.
     """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from livestain._layout import Image, Layout
 
-__all__ = ["groups", "read_windows", "write_group"]
+__all__ = ["groups", "read_interval_s", "read_windows", "write_group"]
 
 Window = tuple[float, float]
 _UNKNOWN: Window = (0.0, 65535.0)
@@ -66,10 +66,20 @@ def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
             return
 
 
+def read_interval_s(folder: Path) -> float:
+    """Read the time scale back from an image's group."""
+    dataset = _read_ome(folder)["multiscales"][0]["datasets"][0]
+    return float(dataset["coordinateTransformations"][0]["scale"][0])
+
+
+def _read_ome(folder: Path) -> dict[str, Any]:
+    ome: dict[str, Any] = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))["attributes"]["ome"]
+    return ome
+
+
 def read_windows(folder: Path) -> dict[int, Window]:
     """Read the display ranges back from an image's group."""
-    document = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
-    channels = document["attributes"]["ome"]["omero"]["channels"]
+    channels = _read_ome(folder)["omero"]["channels"]
     found = {i: (channel["window"]["start"], channel["window"]["end"]) for i, channel in enumerate(channels)}
     return {i: window for i, window in found.items() if window != _UNKNOWN}  # never chosen: choose when planes come
 

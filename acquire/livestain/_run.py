@@ -10,7 +10,6 @@ camera -> MDARunner -> engine tap --+--> to_disk buffer -> writer thread: raw pl
 from __future__ import annotations
 
 import dataclasses
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from livestain._store import Store
 
 __all__ = ["DataPath", "Status"]
-
-log = logging.getLogger("livestain")
 
 _IDLE_S = 0.05  # the model has time for a frame that waits on disk when no live one came for so long
 

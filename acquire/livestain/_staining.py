@@ -78,8 +78,9 @@ class Stainer:
     def _planes(self, job: Job) -> tuple[NDArray[np.unsignedinteger], int]:
         """Give (P, Y, X) planes, and since when they have been in memory."""
         if job.frames:
-            started_ns = time.perf_counter_ns()  # stacking the planes is a copy of ours, so it counts
-            return np.stack([frame.image for frame in job.frames]), started_ns
+            started_ns = time.perf_counter_ns()  # stacking several planes is a copy of ours, so it counts
+            images = [frame.image for frame in job.frames]
+            return images[0][None] if len(images) == 1 else np.stack(images), started_ns
         planes = np.stack([self._read(place) for place in job.sources])
         return planes, time.perf_counter_ns()
 

@@ -17,7 +17,7 @@ from livestain._frame import Frame, Note, Stained
 from livestain._images import IMAGES_NAME, Images, first_sentence
 from livestain._journal import JOURNAL_NAME, Journal, mend, read_header
 from livestain._lines import header_line, iso_time, layout_from_header, raw_line, stained_line
-from livestain._ome import groups, read_windows, write_group
+from livestain._ome import groups, read_interval_s, read_windows, write_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -123,7 +123,10 @@ class Store:
             store.images = Images(folder, store.layout, mend=mend_metadata, sync=sync)
             if mend_metadata:
                 store._mend_groups()
-            store._windows = read_windows(folder / IMAGES_NAME / store.layout.images[0].path)
+            first = folder / IMAGES_NAME / store.layout.images[0].path
+            store._windows = read_windows(first)
+            if store.layout.interval_s:  # the header has what was asked for, the images what was measured
+                store.layout = dataclasses.replace(store.layout, interval_s=read_interval_s(first))
         except (OSError, ValueError, LookupError) as error:
             store.abandon()
             raise StoreError(
@@ -185,10 +188,9 @@ class Store:
         planes = [plane for item in items for plane in _planes(item)]
         for place, _ in planes:
             self._last_t[place.image] = max(self._last_t[place.image], place.t)
-        failed = self._write(planes)
+        crc32, failed = self._write(planes)
         committed_ns = time.perf_counter_ns()
         done = [item for item in items if not any(place in failed for place, _ in _planes(item))]
-        crc32 = {place: crc32_of(image) for item in done for place, image in _planes(item)}
         lines = [_line(item, committed_ns, crc32) for item in done]
         self._journal.append(lines)
         self._count(lines)
@@ -201,8 +203,8 @@ class Store:
             ) from error
         self._choose_windows(planes)
 
-    def _write(self, planes: Planes) -> dict[Place, Exception]:
-        """Write planes side by side and wait for all of them; give those that failed, with why."""
+    def _write(self, planes: Planes) -> tuple[dict[Place, int], dict[Place, Exception]]:
+        """Write planes side by side and wait for all of them; give their checksums, and why some failed."""
         writes: list[tuple[Place, Any]] = []
         failed: dict[Place, Exception] = {}
         for place, image in planes:
@@ -210,12 +212,13 @@ class Store:
                 writes.append((place, self.images.write(place, image)))
             except (OSError, ValueError) as error:
                 failed[place] = error
+        crc32 = {place: crc32_of(image) for place, image in planes}  # while they are on their way
         for place, write in writes:
             try:
                 write.result()
             except (OSError, ValueError) as error:
                 failed[place] = error
-        return failed
+        return crc32, failed
 
     def note(self, lines: Iterable[Mapping[str, Any]], *, sync: bool = False) -> None:
         """Journal lines that come without planes, or about planes that are on disk already."""
