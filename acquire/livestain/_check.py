@@ -72,11 +72,13 @@ def _describe(experiment: Experiment, path: Path, ready: Prepared) -> list[str]:
         f"channels   {', '.join(channel.name for channel in layout.channels)}",
     ]
     for stain, package, model in zip(experiment.stains, ready.packages, ready.models, strict=True):
-        timing = model.predict(_grey(package.contract.planes.count, layout.height, layout.width))
+        # A grey that a camera of any depth gives, so that a model for 8 bits takes it too.
+        timing = model.predict(_grey(package.contract.planes.count, layout.height, layout.width, camera.bits))
         lines.append(
             f"stain      {package.fingerprint} on {stain.channel}, {model.provider}: {timing.host_to_host_ms:.0f} ms "
             f"a frame, so at most {1000 / max(timing.host_to_host_ms, 1e-3):.0f} frames/s live"
         )
+        lines += [f"warning    {package.contract.id}: {warning}" for warning in package.contract.warnings]
     if layout.interval_s and layout.n_frames and layout.n_t:
         lines.append(f"rate       {layout.n_frames / layout.n_t / layout.interval_s:.3g} frames/s on average")
         exposed_s = _exposed_s(experiment, layout)
@@ -110,8 +112,8 @@ def _exposed_s(experiment: Experiment, layout: Layout) -> float:
     return sum((channel.exposure or 0) / 1000 / channel.acquire_every * n for channel, n in planes)
 
 
-def _grey(planes: int, height: int, width: int) -> np.ndarray:
-    return np.full((planes, height, width), 8000, np.uint16)
+def _grey(planes: int, height: int, width: int, bits: int) -> np.ndarray:
+    return np.full((planes, height, width), min(8000, (1 << bits) - 1), np.uint16)
 
 
 def check_run(folder: Path, console: Console) -> bool:

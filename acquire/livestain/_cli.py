@@ -1,4 +1,4 @@
-"""The command line: `livestain demo | run | check | stats | recover | backfill`."""
+"""The command line: `livestain demo | run | collect | check | stats | recover | backfill | models`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from livestain._cli_models import app as models
 from livestain._errors import LivestainError
 from livestain._report import OwnConsole
 
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(models)
 console = OwnConsole()
 
 INCOMPLETE = 1  # something is missing or went wrong; the message says what and what to run
@@ -112,6 +114,47 @@ def run(
     loaded = load_experiment(experiment)
     result = _run(loaded, loaded.run_folder(experiment.stem))
     _exit(result)
+
+
+@app.command()
+def collect(
+    experiment: Annotated[
+        Path,
+        typer.Argument(help="An experiment file; or a run folder, to look at its pairs again.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder that collects the runs. [default: the experiment's output.folder, or pairs]"),
+    ] = None,
+) -> None:
+    """Acquire pairs of transmitted light and real stain, to train a model from.
+
+    Every position is looked at as soon as it is whole: is there a stain, is it saturated, does it lie on the
+    transmitted light? Beside the run folders a first recipe for the training is written.
+
+    Example: livestain collect experiment.yaml --out pairs/
+    """
+    from livestain._collect import collect as acquire
+    from livestain._collect import look_again
+    from livestain._pairs_display import PairsDisplay, print_pairs
+    from livestain._reading import load_experiment
+    from livestain._report import described
+
+    with PairsDisplay(console) as display:
+        if experiment.is_dir():
+            found = look_again(experiment, display)
+        else:
+            loaded = load_experiment(experiment)
+            folder = out or (loaded.output.folder if "folder" in loaded.output.model_fields_set else Path("pairs"))
+            loaded = loaded.model_copy(update={"output": loaded.output.model_copy(update={"folder": folder})})
+            found = acquire(loaded, loaded.run_folder(experiment.stem), display)
+    if found.result is not None:
+        console.print(f"\n{described(found.result.stats)}", soft_wrap=True)
+    print_pairs(console, found)
+    if found.result is not None:
+        _exit(found.result)
+    if found.report.left_out:
+        raise typer.Exit(INCOMPLETE)
 
 
 def _run(experiment: Any, folder: Path) -> Result:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from livestain._errors import ExperimentError, ModelError, RigError
 from livestain._layout import Channel, Layout, with_fields_of_view
 
@@ -49,7 +51,8 @@ def check_contracts(experiment: Experiment, contracts: Sequence[Contract], camer
     Raises
     ------
     ModelError
-        If a model was not made for this pixel size or contrast, or gets too few planes.
+        If a model was not made for this pixel size, depth or contrast, or gets too few planes. What a
+        package made elsewhere does not say cannot be held against the rig: see ``Contract.warnings``.
     ExperimentError
         If a stain's channel is not acquired.
     """
@@ -61,11 +64,14 @@ def check_contracts(experiment: Experiment, contracts: Sequence[Contract], camer
                 f"{', '.join(acquired)}. Add the channel to sequence.channels or change stains.channel."
             )
         _check_pixel_size(contract, camera, experiment.rig)
+        _check_bits(contract, camera)
         _check_contrast(contract, stain, experiment.rig)
         _check_planes(contract, stain, experiment.sequence)
 
 
 def _check_pixel_size(contract: Contract, camera: Camera, rig: Rig) -> None:
+    if contract.pixel_size_um is None:
+        return
     if camera.pixel_size_um <= 0:
         raise RigError(
             f"the rig {rig.config} has no pixel size, but the model {contract.id} needs "
@@ -81,10 +87,19 @@ def _check_pixel_size(contract: Contract, camera: Camera, rig: Rig) -> None:
         )
 
 
+def _check_bits(contract: Contract, camera: Camera) -> None:
+    dtype = np.dtype(contract.input_dtype)
+    if dtype.kind in "ui" and camera.bits > (takes := int(np.iinfo(dtype).max).bit_length()):
+        raise ModelError(
+            f"the model {contract.id} takes images of {takes} bits, but the camera gives {camera.bits}. Set the camera "
+            f"to {takes} bits in the .cfg or under rig.properties, or take another model."
+        )
+
+
 def _check_contrast(contract: Contract, stain: Stain, rig: Rig) -> None:
     channel = rig.channels.get(stain.channel)
     has = channel.contrast if channel else None
-    if has is not None and has != contract.contrast:
+    if None not in (has, contract.contrast) and has != contract.contrast:
         raise ModelError(
             f"the model {contract.id} stains {contract.contrast} images, but the rig says that channel "
             f"{stain.channel!r} is {has}. Take a model for {has}, or correct rig.channels."

@@ -44,6 +44,8 @@ class Rig(Written):
         (device, property, value) to set once the .cfg is loaded.
     circular_buffer_mb
         The core's buffer between camera and acquisition; it takes up the slack when the disk is slow.
+    instrument
+        The microscope's name, recorded with training pairs so that a model can be tested on one it never saw.
     """
 
     config: Path
@@ -51,6 +53,7 @@ class Rig(Written):
     channels: dict[str, RigChannel] = Field(default_factory=dict)
     properties: list[tuple[str, str, str | int | float]] = Field(default_factory=list)
     circular_buffer_mb: PositiveInt = 512
+    instrument: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Stain(Written):
@@ -62,6 +65,8 @@ class Stain(Written):
         Folder of a model package (relative to the experiment file), or the name of a shipped one.
     channel
         Preset of the sequence whose planes the model takes.
+    precision
+        Which of the package's weights to run. One that the package lacks is an error, never replaced by another.
     provider
         Where to run it. "auto" takes the fastest that works; any other that does not work is an error.
     threads
@@ -72,6 +77,7 @@ class Stain(Written):
 
     model: str
     channel: str
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     threads: PositiveInt | None = None
     max_tile_px: PositiveInt = 2048

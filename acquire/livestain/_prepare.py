@@ -47,7 +47,7 @@ def prepare(experiment: Experiment) -> Iterator[Prepared]:
     LivestainError
         At the first thing that is wrong, before a frame is taken.
     """
-    packages = tuple(load_package(stain.model) for stain in experiment.stains)  # cheap, so first
+    packages = tuple(load_package(stain.model, stain.precision) for stain in experiment.stains)  # cheap, so first
     core = open_core(experiment.rig)
     models: list[StainModel] = []
     try:

@@ -188,7 +188,7 @@ def backfill(
 def _fill(store: Store, jobs: list[Job], provider: str | None, on_progress: Callable[[int, int], None]) -> list[str]:
     written = store.header["stains"]
     stains = [Stain.model_validate({k: s[k] for k in Stain.model_fields if k in s}) for s in written]
-    packages = [load_package(stain.model) for stain in stains]
+    packages = [load_package(stain.model, stain.precision) for stain in stains]
     for package, said in zip(packages, written, strict=True):
         if package.contract.weights_sha256 != said["weights_sha256"]:
             raise ModelError(

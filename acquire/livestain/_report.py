@@ -78,6 +78,8 @@ class Progress:
         )
         for package, model in zip(prepared.packages, prepared.models, strict=True):
             self._console.print(f"model {package.fingerprint} on {model.provider}", soft_wrap=True)
+            for warning in package.contract.warnings:
+                self._console.print(f"  {warning}", style="yellow", markup=False, soft_wrap=True)
 
     def update(self, status: Status) -> None:
         """Show how the run stands."""

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from livestain._errors import ModelError
-from livestain_models.runtime import check_signature, import_onnxruntime, open_session
+from livestain_models.runtime import check_signature, import_onnxruntime, open_session, tensor_dtype
+from livestain_models.tensors import OURS, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from livestain_models.contract import Contract
     from livestain_models.package import Package
+    from livestain_models.tensors import TensorLayout
 
 __all__ = ["OnnxModel", "Prediction", "StainModel"]
 
@@ -80,6 +82,12 @@ class OnnxModel:
     ModelError
         The weights are not the contract's, the graph is broken or breaks the contract, no runtime is
         installed, the provider is not to be had, or a tile of this size is all halo.
+
+    Notes
+    -----
+    The graphs of our own packages take camera frames as they are and give grey levels, so a frame goes straight
+    into the bound buffer. A package made elsewhere declares what is done before and behind its graph; that is
+    done to whole frames, since statistics of a tile are not those of the frame.
     """
 
     def __init__(
@@ -87,10 +95,15 @@ class OnnxModel:
     ) -> None:
         self.contract = package.contract
         self.fingerprint = package.fingerprint
-        self._max_tile_px = _checked_tile_px(self.contract, max_tile_px)
+        self._declared = declared = package.declared
+        ours = Sizes.on_grid(self.contract.multiple_px, self.contract.halo_px)
+        self._rows, self._columns = (declared.rows, declared.columns) if declared else (ours, ours)
+        for sizes in (self._rows, self._columns):
+            _check_tile_px(sizes, self.contract, max_tile_px)
+        self._max_tile_px = max_tile_px
         # Opened from the very bytes that were hashed; weights in a second file would escape the hash.
         self._session = open_session(_checked_bytes(package), self.fingerprint, provider, threads)
-        check_signature(self._session, self.contract, self.fingerprint)
+        check_signature(self._session, self.contract, self.fingerprint, declared)
         self.provider: str = self._session.get_providers()[0]
         self._slot: _Slot | None = None
 
@@ -107,9 +120,12 @@ class OnnxModel:
         ModelError
             The graph does not run at this size.
         """
+        # Not constant, since a package made elsewhere may divide by the spread of the frame.
+        frame = (np.arange(height * width, dtype=np.uint32) % 250).astype(np.uint16).reshape(1, height, width)
+        planes = np.repeat(frame, self.contract.planes.count, 0)
         # The first run plans memory and tunes kernels for the shape, the second runs as all later ones do.
         for _ in range(2):
-            self.predict(np.ones((self.contract.planes.count, height, width), np.uint16))
+            self.predict(planes)
 
     def predict(self, planes: np.ndarray) -> Prediction:
         """Stain the planes of one frame.
@@ -130,15 +146,11 @@ class OnnxModel:
         """
         started_ns = time.perf_counter_ns()
         self._check(planes)
-        height, width = planes.shape[1:]
-        rows = self._tiles(height)
-        columns = self._tiles(width)
-        slot = self._slot_for(rows[0].size, columns[0].size)
-        stains = np.empty((len(self.contract.outputs), height, width), np.uint16)
-        net_ns = 0
-        for row in rows:
-            for column in columns:
-                net_ns += slot.run(planes, row, column, stains)
+        if self._declared is None:
+            stains, net_ns = self._tile_by_tile(planes)
+        else:
+            raw, net_ns = self._tile_by_tile(self._declared.prepare(planes))
+            stains = self._declared.stains(self._declared.predicted(raw, planes), self.contract.outputs)
         return Prediction(stains, net_ns / 1e6, (time.perf_counter_ns() - started_ns) / 1e6)
 
     def close(self) -> None:
@@ -155,15 +167,35 @@ class OnnxModel:
         if planes.dtype.kind != "u" or planes.dtype.itemsize > 2:  # either byte order; the copy puts it right
             raise ModelError(f"{self.fingerprint} takes uint8 or uint16 camera frames, got {planes.dtype}.")
 
-    def _tiles(self, length: int) -> tuple[_Tile, ...]:
-        contract = self.contract
-        return tuple(plan_tiles(length, self._max_tile_px, contract.multiple_px, contract.halo_px))
+    def _tile_by_tile(self, planes: np.ndarray) -> tuple[np.ndarray, int]:
+        """Run the graph over a whole (P, H, W) frame; give (C, H, W) and the nanoseconds inside the runtime."""
+        height, width = planes.shape[1:]
+        rows = self._tiles(height, self._rows, "high")
+        columns = self._tiles(width, self._columns, "wide")
+        slot = self._slot_for(rows[0].size, columns[0].size)
+        predicted = np.empty((len(self.contract.outputs), height, width), slot.output_dtype)
+        net_ns = 0
+        for row in rows:
+            for column in columns:
+                net_ns += slot.run(planes, row, column, predicted)
+        return predicted, net_ns
+
+    def _tiles(self, length: int, sizes: Sizes, direction: str) -> tuple[_Tile, ...]:
+        if sizes.halo_px is None and sizes.most_px is not None and length > sizes.most_px:
+            raise ModelError(
+                f"{self.fingerprint} takes frames of {sizes.most_px} px and declares no halo, so it cannot be run in "
+                f"tiles, but the frame is {length} px {direction}. Crop the camera to {sizes.most_px} px, or take a "
+                "model with a halo or without a fixed size."
+            )
+        return tuple(plan_tiles(length, self._max_tile_px, sizes))
 
     def _slot_for(self, height: int, width: int) -> _Slot:
         # One camera, one frame size: only the latest shape's buffers are kept.
         if self._slot is None or self._slot.shape != (height, width):
             self._slot = None
-            self._slot = _Slot(self._session, self.contract, height, width)
+            declared = self._declared
+            layouts = (declared.input_layout, declared.output_layout) if declared else (OURS, OURS)
+            self._slot = _Slot(self._session, self.contract, layouts, height, width)
         return self._slot
 
 
@@ -189,7 +221,7 @@ class _Tile:
         return slice(self.keep_start - self.start, self.keep_stop - self.start)
 
 
-def plan_tiles(length: int, max_tile_px: int, multiple_px: int, halo_px: int | None) -> Iterator[_Tile]:
+def plan_tiles(length: int, max_tile_px: int, sizes: Sizes) -> Iterator[_Tile]:
     """Cut one axis into equal tiles on the network's grid.
 
     The outer edges of the first and the last tile are those of the padded frame, so that the network meets
@@ -200,25 +232,26 @@ def plan_tiles(length: int, max_tile_px: int, multiple_px: int, halo_px: int | N
     ----------
     length : int
         Of the frame along this axis, in pixels.
-    max_tile_px, multiple_px : int
-        Longest tile, and the grid on which tiles start and end.
-    halo_px : int or None
-        Receptive-field radius; None means that the model cannot be tiled.
+    max_tile_px : int
+        Longest tile, unless the graph takes none that is so short.
+    sizes : Sizes
+        What the graph takes. Without a halo there is one tile.
 
     Yields
     ------
     _Tile
         From low to high; the kept parts cover the frame once.
     """
-    padded = _up(length, multiple_px)
-    if halo_px is None or padded <= max_tile_px:
+    padded, size = sizes.padded(length), sizes.tile(max_tile_px)
+    if sizes.halo_px is None or padded <= size:
         yield _Tile(0, padded, 0, length)
         return
-    halo = _up(halo_px, multiple_px)
-    size = max_tile_px // multiple_px * multiple_px
+    halo = sizes.up(sizes.halo_px)
     keep_start = 0
     while keep_start < length:
         start = min(max(keep_start - halo, 0), padded - size)
+        # A tile begins on the grid; where the smallest size is no multiple of it, what is kept begins off it.
+        start = start // sizes.step_px * sizes.step_px
         keep_stop = length if start + size >= padded else start + size - halo
         yield _Tile(start, size, keep_start, min(keep_stop, length))
         keep_start = keep_stop
@@ -227,29 +260,37 @@ def plan_tiles(length: int, max_tile_px: int, multiple_px: int, halo_px: int | N
 class _Slot:
     """Buffers for one tile shape, bound to the session once and used for every frame."""
 
-    def __init__(self, session: Any, contract: Contract, height: int, width: int) -> None:
+    def __init__(
+        self, session: Any, contract: Contract, layouts: tuple[TensorLayout, TensorLayout], height: int, width: int
+    ) -> None:
         self.shape = (height, width)
         self._session = session
         self._label = contract.id
-        self._input = np.empty((1, contract.planes.count, height, width), contract.input_dtype)
-        self._output = np.empty((1, len(contract.outputs), height, width), np.uint16)
+        given, predicted = session.get_inputs()[0], session.get_outputs()[0]
+        self.output_dtype = tensor_dtype(predicted, contract.id)
+        tensors = (
+            np.empty(layouts[0].shape(contract.planes.count, height, width), tensor_dtype(given, contract.id)),
+            np.empty(layouts[1].shape(len(contract.outputs), height, width), self.output_dtype),
+        )
+        # Whatever the order of the graph's axes, it is filled and read as (P, H, W).
+        self._input, self._output = (layout.view(tensor) for layout, tensor in zip(layouts, tensors, strict=True))
         # Values over our own memory: on the CPU the graph reads and writes it in place.
         value = import_onnxruntime().OrtValue.ortvalue_from_numpy
-        self._values = (value(self._input), value(self._output))
+        self._values = (value(tensors[0]), value(tensors[1]))
         self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input(session.get_inputs()[0].name, self._values[0])
-        self._binding.bind_ortvalue_output(session.get_outputs()[0].name, self._values[1])
+        self._binding.bind_ortvalue_input(given.name, self._values[0])
+        self._binding.bind_ortvalue_output(predicted.name, self._values[1])
 
     def run(self, planes: np.ndarray, row: _Tile, column: _Tile, stains: np.ndarray) -> int:
         """Stain one tile into ``stains``; return the nanoseconds inside the runtime."""
-        _fill_reflected(planes, row.start, column.start, self._input[0])
+        _fill_reflected(planes, row.start, column.start, self._input)
         started_ns = time.perf_counter_ns()
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             raise ModelError(f"{self._label} failed on a {self.shape} tile: {error}") from error
         net_ns = time.perf_counter_ns() - started_ns
-        kept = self._output[0, :, row.kept_of_tile, column.kept_of_tile]
+        kept = self._output[:, row.kept_of_tile, column.kept_of_tile]
         stains[:, row.kept_of_frame, column.kept_of_frame] = kept
         return net_ns
 
@@ -275,15 +316,15 @@ def _mirrored(start: int, stop: int, length: int) -> np.ndarray:
     return np.where(folded < length, folded, period - folded)
 
 
-def _checked_tile_px(contract: Contract, max_tile_px: int) -> int:
-    multiple_px, halo_px = contract.multiple_px, contract.halo_px
-    least = multiple_px if halo_px is None else 2 * _up(halo_px, multiple_px) + multiple_px
-    if max_tile_px < least:
+def _check_tile_px(sizes: Sizes, contract: Contract, max_tile_px: int) -> None:
+    halo_px = 0 if sizes.halo_px is None else sizes.up(sizes.halo_px)
+    least = max(sizes.least_px, 2 * halo_px + sizes.step_px)
+    tile_px = sizes.tile(max_tile_px)
+    if tile_px < least or (sizes.most_px is None and tile_px > max_tile_px):
         raise ModelError(
-            f"max_tile_px {max_tile_px} is too small for {contract.id}: with its halo of {halo_px} px on "
-            f"each side and its grid of {multiple_px} px a tile needs at least {least} px."
+            f"max_tile_px {max_tile_px} is too small for {contract.id}: with its halo of {sizes.halo_px} px on "
+            f"each side and its grid of {sizes.step_px} px a tile needs at least {least} px."
         )
-    return max_tile_px
 
 
 def _checked_bytes(package: Package) -> bytes:
@@ -298,7 +339,3 @@ def _checked_bytes(package: Package) -> bytes:
             "the file is damaged or another one. Fetch or export the package again."
         )
     return content
-
-
-def _up(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple

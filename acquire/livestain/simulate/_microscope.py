@@ -116,7 +116,7 @@ class Microscope:
         return self._settings
 
     def set(self, name: str, value: object) -> None:
-        """Set the property `name` (see `PROPERTIES`); most start a new sample at time 0.
+        """Set the property `name` (see `PROPERTIES`); most start a new sample.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class Microscope:
     def _restart(self) -> None:
         self._sample = None
         self._exposures = 0
-        self._sample_time_s = 0.0
+        self._sample_time_s = 3600 * self._settings.start_h
         self._clock_start_s: float | None = None
         self._maps: dict[tuple[Kind, Field, float], NDArray[np.float32]] = {}
         self._spectra: dict[tuple[Kind, Field, float], NDArray[np.complex64]] = {}
@@ -231,7 +231,7 @@ class Microscope:
             wall_s = time.monotonic()
             if self._clock_start_s is None:
                 self._clock_start_s = wall_s
-            now_s = (wall_s - self._clock_start_s) * s.speed
+            now_s = 3600 * s.start_h + (wall_s - self._clock_start_s) * s.speed
         late_s = now_s - sample.population.time_s
         if late_s > 0 and late_s >= s.scene_step_s * (1 - 1e-9):
             sample.population.advance(late_s)

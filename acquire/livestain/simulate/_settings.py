@@ -26,6 +26,7 @@ class Settings:
     cycle_h: float = 20.0
     death_rate_per_h: float = 0.004
     dead_at_start: float = 0.05
+    start_h: float = 0.0
     pixel_size_um: float = 0.325
     objective_na: float = 0.75
     condenser_na: float = 0.3
@@ -46,6 +47,7 @@ PROPERTIES: dict[str, tuple[str, float, float]] = {
     "CellCycle_h": ("cycle_h", 1, 1_000),
     "DeathRate_per_h": ("death_rate_per_h", 0, 10),
     "DeadAtStart": ("dead_at_start", 0, 1),
+    "Start_h": ("start_h", 0, 1_000),
     "PixelSize_um": ("pixel_size_um", 0.02, 5),
     "ObjectiveNA": ("objective_na", 0.05, 0.95),
     "CondenserNA": ("condenser_na", 0.02, 0.9),

@@ -63,13 +63,15 @@ class Scope(GenericDevice):
     Properties
     ----------
     Seed, CellsPerMm2, WorldSize_um, CellCycle_h, DeadAtStart, PixelSize_um, ObjectiveNA, CondenserNA
-        The sample and the optics; setting one starts a new sample at time 0.
+        The sample and the optics; setting one starts a new sample.
     Clock : "frames" or "wall"
         With "frames" each exposure, of any channel, lets SecondsPerExposure of sample time pass, and images
         depend on the seed and the exposures alone. With "wall" the sample lives Speed times real time.
     SceneStep_s
         The sample is brought up to date when at least this much time has passed for it; within it images differ
         by noise, focus, stage and channel only, so that channels taken in turn register.
+    Start_h
+        Hours that the culture has lived before the first exposure; setting it starts a new sample.
     DeathRate_per_h
         Share of the living cells that are hit within an hour; injured first, dead an hour later.
     FocusPosition_um, BrightFieldOffset_um

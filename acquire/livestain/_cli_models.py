@@ -1,0 +1,433 @@
+"""`livestain models train | export | score | verify | list | show | learning-curve | instruments | recipes`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+import json
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.table import Table
+
+from livestain._errors import LivestainError, ModelError
+from livestain._report import OwnConsole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from livestain_models.package import Package
+    from livestain_models.recipe import Recipe
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="models",
+    help="Train, score, export and inspect model packages; most of it needs: pip install 'livestain[cpu,train]'",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+console = OwnConsole()
+
+INCOMPLETE, INTERRUPTED = 1, 130
+
+RecipeFile = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.", show_default=False)
+]
+PackageName = Annotated[
+    str, typer.Argument(metavar="PACKAGE", help="A package's folder, or the name of a shipped one.", show_default=False)
+]
+DataOption = Annotated[
+    list[str] | None, typer.Option("--data", help="Pairs, not the recipe's; quote a *; may be given several times.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, e.g. --set train.steps=500.")
+]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, ...")]
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    out: Annotated[Path | None, typer.Option(help="Folder of this training; the recipe's id if not given.")] = None,
+    data: DataOption = None,
+    settings: Settings = None,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare patches.")] = 0,
+) -> None:
+    """Train a recipe, or go on with a training that was interrupted.
+
+    Example: livestain models train my_recipe.yaml
+    Several GPUs: torchrun --nproc-per-node 4 -m livestain models train my_recipe.yaml
+    """
+    chosen = _recipe(recipe, data, settings)
+    folder = out or Path(f"{chosen.id}-training")
+    with _Stop() as stop:
+        trained = _training_side("train").train(
+            chosen, folder, say=_say, stop=lambda: stop.asked, device=device, workers=workers
+        )
+    if not trained.finished:
+        _say(f"stopped at step {trained.step}; the same command goes on from there")
+        raise typer.Exit(INTERRUPTED)
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first of several processes speaks
+    _say(f"\n{folder}: best validation score {trained.score:.4f}; what it sees: {folder / 'preview.png'}")
+    _say(f"next: livestain models export {folder} --out {chosen.id}")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="The folder of a training.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the package; replaces one that is there.", show_default=False)],
+    *,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Also with weights in half precision, for GPUs.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Also quantised to 8 bits, for CPUs.")] = False,
+    score_it: Annotated[bool, typer.Option("--score/--no-score", help="Score it on the recipe's test part.")] = True,
+) -> None:
+    """Export a training as a model package: ONNX, parity proven, scored on the test part.
+
+    Example: livestain models export my-model-training --out my-model --int8
+    """
+    exporting = _training_side("export")
+    package = exporting.export_checkpoint(checkpoint, out)
+    recipe = _recipe_of_training(checkpoint)
+    names = _parts_beside(_folder_of(checkpoint) / "recipe.yaml")
+    if score_it:
+        package = _with_scores(package, recipe, names)
+    for precision in [name for name, asked in (("fp16", fp16), ("int8", int8)) if asked]:
+        package = _training_side("precisions").add_precision(package, precision, recipe, _predictor, _say, names)
+    _show(package)
+
+
+@app.command()
+def score(
+    package: PackageName,
+    recipe: Annotated[str | None, typer.Option(help="Recipe whose data and test part to score on.")] = None,
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for scores.json, scores.md and pictures.")] = None,
+    settings: Settings = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score a package on real images, beside baselines that understand nothing of them.
+
+    With --recipe alone its test part is scored; with --data all of these images.
+
+    Example: livestain models score my-model --data pairs/test --out report
+    """
+    found = _load(package)
+    if recipe is None:
+        recipe = _recipe_beside(data)
+    chosen = _recipe(recipe, data, settings)
+    # What is said on the way would spoil JSON.
+    parts = None if data else _parts_beside(Path(recipe))
+    fields, scored = _scored(found, chosen, parts, _be_silent if as_json else _say, whole=data is not None)
+    size_um, outputs = _pixel_size_um(found, fields), found.contract.outputs
+    table = _training_side("score_fields").score_fields(scored(), size_um, outputs)
+    if out is not None:
+        report = _training_side("report")
+        kept = "all images of" if data else "the test part of"
+        about = f"{found.fingerprint}, scored on {kept} {', '.join(data or [recipe])}."
+        report.write_report(out, table, scored(), size_um, outputs, contrast=chosen.data.contrast, about=about)
+    typer.echo(json.dumps(table.as_json()) if as_json else table.text())
+    if out is not None and not as_json:
+        _say(f"\nreport    {out / 'scores.md'}")
+
+
+@app.command()
+def verify(package: PackageName) -> None:
+    """Hold a package against itself: hashes, contract, graph, and whether its test output is reproduced.
+
+    Example: livestain models verify my-model
+    """
+    from livestain_models.package import verify_package
+
+    warnings: dict[str, None] = {}
+    for precision in _load(package).contract.precisions:
+        found = verify_package(_load(package, precision))
+        _say(
+            f"{found.fingerprint}\n  the test output is reproduced: largest difference {found.max_difference:.3g} "
+            f"{found.unit} (allowed: {found.allowed:.3g})"
+        )
+        warnings |= dict.fromkeys(found.warnings)
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+
+
+@app.command("list")
+def list_packages(
+    folders: Annotated[list[Path] | None, typer.Argument(help="Packages, or folders that hold packages.")] = None,
+) -> None:
+    """List the shipped packages, and those in the folders given.
+
+    Example: livestain models list my-models/
+    """
+    from livestain_models.card import describe_package
+    from livestain_models.package import zoo
+
+    table = Table(box=None, pad_edge=False)
+    headings = ("version", "outputs", "planes", "pixel size", "contrast", "size")
+    for heading in ("package", *headings):
+        table.add_column(heading, overflow="fold")
+    sources: list[str | Path] = [*zoo(), *_packages_in(folders or [])]
+    for source in sources:
+        try:
+            row = describe_package(_load(source))
+        except ModelError as error:
+            table.add_row(str(source), "", f"cannot be used: {error}")
+        else:
+            table.add_row(str(source), *(row[heading] for heading in headings))
+    console.print(table)
+
+
+@app.command()
+def show(package: PackageName) -> None:
+    """Say what a package does, what it was trained on, how well it does, and where not to use it.
+
+    Example: livestain models show nuclei-demo
+    """
+    _show(_load(package))
+
+
+@app.command("learning-curve")
+def learning_curve(
+    recipe: RecipeFile,
+    out: Annotated[Path, typer.Option(help="Folder for the trainings, curve.json and curve.png.")],
+    sizes: Annotated[str, typer.Option(help="Numbers of training fields.")] = "4,8,16,32",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each size.")] = 2,
+    data: DataOption = None,
+    settings: Settings = None,
+    device: Device = "auto",
+) -> None:
+    """Say how much data is enough: train on 4, 8, 16, ... fields, and what doubling the data would bring.
+
+    Example: livestain models learning-curve my_recipe.yaml --out curve --set train.steps=800
+    """
+    chosen = _recipe(recipe, data, settings)
+    counts = _numbers(sizes)
+    with _Stop() as stop:
+        curve = _training_side("studies").study_learning_curve(
+            chosen, out, counts, range(seeds), say=_say, stop=lambda: stop.asked, device=device
+        )
+    _say(f"\n{curve}\n\n{out / 'curve.png'}")
+
+
+@app.command()
+def instruments(
+    recipe: RecipeFile,
+    out: Annotated[Path, typer.Option(help="Folder for the trainings and instruments.md.")],
+    data: DataOption = None,
+    settings: Settings = None,
+    device: Device = "auto",
+) -> None:
+    """Leave one instrument out at a time, to see how a model does on a microscope that it never saw.
+
+    Example: livestain models instruments my_recipe.yaml --out instruments
+    """
+    chosen = _recipe(recipe, data, settings)
+    with _Stop() as stop:
+        table = _training_side("studies").study_instruments(
+            chosen, out, say=_say, stop=lambda: stop.asked, device=device
+        )
+    _say(f"\n{table}")
+
+
+@app.command()
+def recipes(
+    copy_to: Annotated[Path | None, typer.Option(help="Folder to copy them into, to change them there.")] = None,
+) -> None:
+    """List the shipped recipes, one for each kind of model; or copy them.
+
+    Example: livestain models recipes --copy-to my-recipes
+    """
+    for file in _shipped_recipes():
+        first = file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        if copy_to is None:
+            _say(f"{file.name.removesuffix('.yaml'):22} {first}")
+        else:
+            copy_to.mkdir(parents=True, exist_ok=True)
+            target = copy_to / file.name
+            if target.exists():
+                raise LivestainError(f"{target} exists; it was left as it is. Give another folder.")
+            target.write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+            _say(str(target))
+
+
+class _Stop:
+    """Turns Ctrl-C and SIGTERM into a question that the training asks after each step; a second one interrupts."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        _say("stopping after this step; once more stops at once")
+
+
+def _say(text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _be_silent(_: str) -> None:
+    pass
+
+
+def _training_side(module: str) -> Any:
+    """Import a module of the training side, which the rig does not have."""
+    try:
+        return importlib.import_module(f"livestain_models.{module}")
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("livestain"):
+            raise
+        raise LivestainError(
+            f'This command needs {error.name}, which is not installed. Run: pip install "livestain[cpu,train]"'
+        ) from error
+
+
+def _recipe(recipe: str, data: list[str] | None, settings: list[str] | None) -> Recipe:
+    from livestain_models.recipe import load_recipe
+
+    overrides = dict(_setting(text) for text in settings or [])
+    if data:
+        overrides["data.pairs"] = [{"path": str(Path(path).resolve())} for path in data]
+    shipped = {file.name.removesuffix(".yaml"): file for file in _shipped_recipes()}
+    if recipe in shipped and not Path(recipe).exists():
+        if not data:
+            raise LivestainError(f"The shipped recipe {recipe} needs pairs; give them with --data FOLDER.")
+        with importlib.resources.as_file(shipped[recipe]) as file:
+            return load_recipe(file, overrides)
+    return load_recipe(Path(recipe), overrides)
+
+
+def _shipped_recipes() -> list[Any]:
+    folder = importlib.resources.files("livestain_models") / "recipes"
+    return sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise LivestainError(f"--set takes KEY=VALUE, e.g. train.steps=500, got {text!r}.")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise LivestainError(f"--set takes a value as YAML writes it, got {text!r}: {error}") from error
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise LivestainError(f"--sizes takes whole numbers with commas between, e.g. 4,8,16, got {text!r}.") from error
+
+
+def _recipe_of_training(checkpoint: Path) -> Recipe:
+    from livestain_models.recipe import load_recipe
+
+    return load_recipe(_folder_of(checkpoint) / "recipe.yaml")
+
+
+def _folder_of(checkpoint: Path) -> Path:
+    return checkpoint if checkpoint.is_dir() else checkpoint.parent
+
+
+def _parts_beside(recipe: Path) -> dict[str, list[str]] | None:
+    """Read which fields a training used for what, where the recipe is a training's own."""
+    file = recipe.parent / "fields.json"
+    if not (recipe.name == "recipe.yaml" and file.is_file()):
+        return None
+    parts: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))["fields"]
+    return parts
+
+
+def _recipe_beside(data: list[str] | None) -> str:
+    """Find the recipe that `livestain collect` left with the pairs."""
+    for path in data or []:
+        folder = Path(path).resolve()
+        for candidate in (folder / "recipe.yaml", folder.parent / "recipe.yaml"):
+            if candidate.is_file():
+                return str(candidate)
+    raise LivestainError("Which channels are input and stain? Give --recipe FILE, whose data section says it.")
+
+
+def _load(source: str | Path, precision: Any = "fp32") -> Package:
+    from livestain_models.package import load_package
+
+    return load_package(source, precision)
+
+
+def _packages_in(folders: list[Path]) -> list[Path]:
+    found = []
+    for folder in folders:
+        inner = {entry.parent for name in ("rdf.yaml", "bioimageio.yaml") for entry in folder.glob(f"*/{name}")}
+        found += sorted(inner) or [folder]
+    return found
+
+
+def _show(package: Package) -> None:
+    from livestain_models.card import describe_package
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in describe_package(package).items():
+        table.add_row(key, value)
+    table.add_row("folder", str(package.folder))
+    console.print(table)
+
+
+def _predictor(package: Package) -> Callable[[np.ndarray], np.ndarray]:
+    """Give the very prediction that the microscope runs: any frame size, tiles without seams."""
+    from livestain._stain import OnnxModel
+
+    model = OnnxModel(package, "auto")
+    return lambda planes: model.predict(planes).planes
+
+
+def _scored(
+    package: Package,
+    recipe: Recipe,
+    parts: dict[str, list[str]] | None,
+    say: Callable[[str], None],
+    *,
+    whole: bool,
+) -> tuple[Any, Callable[[], Any]]:
+    """Read the images; give their fields, and a way to go through the predictions, as often as wanted."""
+    scoring = _training_side("scoring")
+    recipe = scoring.fitted(recipe, package.contract)
+    fields, scales = scoring.whole_set(recipe, say) if whole else scoring.held_out(recipe, say, parts)
+    scoring.check_pixel_size(fields, package.contract)
+    predict = _predictor(package)
+    return fields, lambda: scoring.predictions(fields, scales, recipe, package.contract, predict)
+
+
+def _pixel_size_um(package: Package, fields: Any) -> float:
+    return package.contract.pixel_size_um or fields[0].pixel_size_um
+
+
+def _with_scores(package: Package, recipe: Recipe, names: dict[str, list[str]] | None) -> Package:
+    """Add the test part's scores to a package that was just exported."""
+    fields, scored = _scored(package, recipe, names, _say, whole=False)
+    size_um = _pixel_size_um(package, fields)
+    table = _training_side("score_fields").score_fields(scored(), size_um, package.contract.outputs)
+    _say(table.text())
+    finished: Package = _training_side("export").with_scores(package, table, recipe)
+    return finished
