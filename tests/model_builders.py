@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from livestain_models.contract import Contract, Output, Planes
@@ -194,3 +196,94 @@ def fragile_package(folder: Path) -> Package:
 
 def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:
     return helper.make_node("Cast", [source], [target], to=dtype)
+
+
+def float_graph(
+    nodes: list[onnx.NodeProto],
+    shape_in: list[Any],
+    shape_out: list[Any] | None = None,
+    *,
+    dtypes: tuple[int, int] = (TensorProto.FLOAT, TensorProto.FLOAT),
+    constants: dict[str, np.ndarray] | None = None,
+    opset: int = 17,
+) -> onnx.ModelProto:
+    """A graph as others export it: input "x" and output "y" of any shape, float32 unless said otherwise."""
+    built = helper.make_graph(
+        nodes,
+        "foreign",
+        [helper.make_tensor_value_info("x", dtypes[0], shape_in)],
+        [helper.make_tensor_value_info("y", dtypes[1], shape_out or shape_in)],
+        [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
+    )
+    return helper.make_model(built, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def doubling_graph(shape: list[Any]) -> onnx.ModelProto:
+    """y = 2 x, whatever the order of the axes."""
+    return float_graph([helper.make_node("Add", ["x", "x"], ["y"])], shape)
+
+
+def float_blur_graph(height: Any = "H", width: Any = "W") -> onnx.ModelProto:
+    """3x3 binomial blur with zero padding, float32: halo 1."""
+    kernel = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32).reshape(1, 1, 3, 3) / 16
+    node = helper.make_node("Conv", ["x", "kernel"], ["y"], pads=[1, 1, 1, 1])
+    return float_graph([node], [1, 1, height, width], constants={"kernel": kernel})
+
+
+def foreign_axes(order: str, size: Any = None, *, channels: int = 1, output: bool = False, **space: Any) -> list[Any]:
+    """Axes of format 0.5 from letters, "bcyx" and the like."""
+    axes: list[Any] = []
+    for letter in order:
+        if letter == "b":
+            axes.append({"type": "batch"} if output else {"type": "batch", "size": 1})
+        elif letter == "c":
+            axes.append({"type": "channel", "channel_names": [f"channel{k}" for k in range(channels)]})
+        elif output:
+            axes.append({"type": "space", "id": letter, "size": {"tensor_id": "raw", "axis_id": letter}, **space})
+        else:
+            axes.append({"type": "space", "id": letter, "size": size or {"min": 8, "step": 4}, **space})
+    return axes
+
+
+def foreign_package(
+    folder: Path,
+    model: onnx.ModelProto,
+    given: np.ndarray,
+    expected: np.ndarray,
+    *,
+    inputs: dict[str, Any] | None = None,
+    outputs: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """Write a BioImage.IO 0.5 package as others do: no word of livestain in it, float graph, processing declared."""
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / "weights.onnx")
+    np.save(folder / "in.npy", given)
+    np.save(folder / "out.npy", expected)
+
+    def entry(name: str) -> dict[str, str]:
+        return {"source": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()}
+
+    description: dict[str, Any] = {
+        "format_version": "0.5.4",
+        "type": "model",
+        "name": "Nuclei of somebody 2024-11-05",
+        "description": "For tests.",
+        "authors": [{"name": "somebody"}],
+        "license": "MIT",
+        "inputs": [{"id": "raw", "axes": foreign_axes("bcyx"), "test_tensor": entry("in.npy"), **(inputs or {})}],
+        "outputs": [
+            {
+                "id": "mask",
+                "axes": foreign_axes("bcyx", output=True),
+                "test_tensor": entry("out.npy"),
+                **(outputs or {}),
+            }
+        ],
+        "weights": {
+            "onnx": {**entry("weights.onnx"), "opset_version": 17},
+            "pytorch_state_dict": {"source": "https://example.org/w.pt", "sha256": "0" * 64},
+        },
+    } | changes
+    (folder / "bioimageio.yaml").write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
+    return folder

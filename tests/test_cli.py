@@ -149,9 +149,13 @@ def test_a_run_that_owes_predictions_says_so_and_exits_with_1(
 
 def test_every_command_explains_itself_with_an_example(tmp_path: Path) -> None:
     said = livestain("--help", folder=tmp_path)
-    for command in ("demo", "run", "check", "stats", "recover", "backfill"):
+    for command in ("demo", "run", "collect", "check", "stats", "recover", "backfill"):
         assert command in said
         assert f"Example: livestain {command}" in livestain(command, "--help", folder=tmp_path)
+    assert "models" in said
+    said = livestain("models", "--help", folder=tmp_path)  # the examples of each: test_cli_models.py
+    for command in ("train", "export", "score", "verify", "list", "show", "recipes", "learning-curve", "instruments"):
+        assert command in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")

@@ -37,7 +37,10 @@ def test_a_polite_stop_writes_everything_and_says_what_to_do(
 ) -> None:
     folder = tmp_path / "runs" / "stopped"
     process = start_run(folder, identity_model.folder, loops=5000)
-    time.sleep(1.0)
+    journal, until = folder / "frames.jsonl", time.monotonic() + 60  # a busy machine takes a while to the first frame
+    while not (journal.exists() and b'"raw"' in journal.read_bytes()) and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.5)
     os.kill(process.pid, getattr(signal, name))
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out

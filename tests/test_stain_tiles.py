@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from livestain._errors import ModelError
 from livestain._stain import OnnxModel, plan_tiles
 from livestain_models.package import load_package
+from livestain_models.tensors import Sizes
 from tests.model_builders import blur_package, contract, grid_package, package
 
 
@@ -34,7 +35,7 @@ def frame(height, width, seed=0, planes=1):
 def test_tiles_cover_the_frame_once_on_the_grid(length, multiple, halo, extra):
     grid_halo = -(-halo // multiple) * multiple
     max_tile = 2 * grid_halo + multiple + extra
-    tiles = list(plan_tiles(length, max_tile, multiple, halo))
+    tiles = list(plan_tiles(length, max_tile, Sizes.on_grid(multiple, halo)))
     padded = -(-length // multiple) * multiple
     covered = np.concatenate([np.arange(tile.keep_start, tile.keep_stop) for tile in tiles])
     assert (covered == np.arange(length)).all()
@@ -49,7 +50,7 @@ def test_tiles_cover_the_frame_once_on_the_grid(length, multiple, halo, extra):
 
 
 def test_a_model_without_halo_is_never_tiled():
-    (tile,) = plan_tiles(5000, 2048, 16, None)
+    (tile,) = plan_tiles(5000, 2048, Sizes.on_grid(16, None))
     assert (tile.size, tile.keep_stop) == (5008, 5000)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LivestainError", "ModelError"]
+__all__ = ["DataError", "LivestainError", "ModelError", "RecipeError"]
 
 
 class LivestainError(Exception):
@@ -11,3 +11,11 @@ class LivestainError(Exception):
 
 class ModelError(LivestainError):
     """A model package is broken, breaks its contract, or cannot run where it was asked to."""
+
+
+class DataError(LivestainError):
+    """Training or test images are missing, broken, or do not fit each other."""
+
+
+class RecipeError(LivestainError):
+    """A recipe asks for something that there is not, or that does not fit together."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from livestain_models.contract import UNSAID
+
 if TYPE_CHECKING:
     from livestain_models.contract import Contract
 
@@ -48,7 +50,7 @@ def describe(
         "authors": [{"name": name} for name in authors],
         "license": licence,
         "documentation": "README.md",
-        "tags": ["label-free", "virtual-staining", _identifier(contract.contrast).replace("_", "-")],
+        "tags": ["label-free", "virtual-staining", _identifier(contract.contrast or UNSAID).replace("_", "-")],
         "inputs": [_input(contract, hashes["test_input.npy"])],
         "outputs": [_output(contract, hashes["test_output.npy"])],
         "weights": {

@@ -8,12 +8,16 @@ import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from livestain_models._errors import ModelError
 
 if TYPE_CHECKING:
     from livestain_models.contract import Contract
+    from livestain_models.declared import Declared
+    from livestain_models.tensors import Sizes, TensorLayout
 
-__all__ = ["PROVIDERS", "check_signature", "import_onnxruntime", "open_session"]
+__all__ = ["PROVIDERS", "check_signature", "import_onnxruntime", "open_session", "tensor_dtype"]
 
 _log = logging.getLogger(__name__)
 
@@ -149,7 +153,7 @@ def _options(ort: Any, threads: int | None) -> Any:
     return options
 
 
-def check_signature(session: Any, contract: Contract, label: str) -> None:
+def check_signature(session: Any, contract: Contract, label: str, declared: Declared | None = None) -> None:
     """Hold the graph's inputs and outputs against the contract.
 
     Parameters
@@ -158,11 +162,14 @@ def check_signature(session: Any, contract: Contract, label: str) -> None:
     contract : Contract
     label : str
         How errors name the model.
+    declared : Declared or None
+        What a package made elsewhere says of its tensors; None for our own.
 
     Raises
     ------
     ModelError
-        More than one input or output, a wrong type, rank or number of channels, or a fixed frame size.
+        More than one input or output, a wrong type, rank or number of channels, or a frame size that the
+        contract does not know of.
     """
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
@@ -171,8 +178,52 @@ def check_signature(session: Any, contract: Contract, label: str) -> None:
             f"{[node.name for node in outputs]}; a stain model has one of each. Export it again with the "
             "planes stacked along the channel axis."
         )
+    if declared is not None:
+        _check_declared(inputs[0], declared.input_layout, contract.planes.count, declared, f"{label}: input")
+        _check_declared(outputs[0], declared.output_layout, len(contract.outputs), declared, f"{label}: output")
+        if (got := tensor_dtype(inputs[0], label)) != declared.input_dtype:
+            raise ModelError(
+                f"{label}: input {inputs[0].name!r} takes {got}, the package's preprocessing gives "
+                f"{declared.input_dtype}. End it with ensure_dtype {got}."
+            )
+        tensor_dtype(outputs[0], label)
+        return
     _check_tensor(inputs[0], contract.input_dtype, contract.planes.count, f"{label}: input")
     _check_tensor(outputs[0], "uint16", len(contract.outputs), f"{label}: output")
+
+
+def tensor_dtype(node: Any, label: str) -> np.dtype[Any]:
+    """Give numpy's name of a graph's input or output type.
+
+    Raises
+    ------
+    ModelError
+        It holds no numbers.
+    """
+    name = str(node.type).removeprefix("tensor(").removesuffix(")")
+    try:
+        return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
+    except TypeError as error:
+        raise ModelError(
+            f"{label}: {node.name!r} is {node.type}, which is no image. Export the graph again."
+        ) from error
+
+
+def _check_declared(node: Any, layout: TensorLayout, planes: int, declared: Declared, label: str) -> None:
+    wanted = layout.shape(planes, _fixed(declared.rows), _fixed(declared.columns))
+    shape = list(node.shape)
+    said = f"{label} {node.name!r} has shape {shape}, the package describes "
+    remedy = "Description and weights are not of the same export: fetch the package again."
+    if len(shape) != len(wanted):
+        raise ModelError(f"{said}the axes {', '.join(layout.axes)}. {remedy}")
+    for axis, there, size in zip(layout.axes, shape, wanted, strict=True):
+        if isinstance(there, int) and there != size:
+            raise ModelError(f"{said}{axis} of {size if size else 'any size'}. {remedy}")
+
+
+def _fixed(sizes: Sizes) -> int:
+    """Give the only size there is, or 0."""
+    return sizes.least_px if sizes.most_px == sizes.least_px else 0
 
 
 def _check_tensor(node: Any, dtype: str, channels: int, label: str) -> None:

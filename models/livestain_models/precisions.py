@@ -1,0 +1,103 @@
+"""Adds half precision or 8 bits to a package, and says what they cost: in grey levels and in score."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from livestain_models.export import decides
+from livestain_models.package import load_package
+from livestain_models.prepared import prepare
+from livestain_models.quantise import to_fp16, to_int8
+from livestain_models.score_fields import score_fields
+from livestain_models.scoring import predictions
+from livestain_models.variants import add_variant, grey_difference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from livestain_models.package import Package
+    from livestain_models.prepared import Prepared
+    from livestain_models.recipe import Recipe
+
+__all__ = ["add_precision"]
+
+CALIBRATION_FIELDS, CALIBRATION_PX = 16, 512
+
+
+def add_precision(
+    package: Package,
+    precision: Literal["fp16", "int8"],
+    recipe: Recipe,
+    predictor: Callable[[Package], Callable[[np.ndarray], np.ndarray]],
+    say: Callable[[str], None],
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> Package:
+    """Make a variant of a package's network, measure it, and add it.
+
+    Parameters
+    ----------
+    package : Package
+        In any precision: the variant is made of the fp32 weights.
+    precision : {"fp16", "int8"}
+    recipe : Recipe
+        Its training part calibrates int8, its test part scores.
+    predictor : callable
+        Package -> a prediction of (P, H, W) uint16 planes, as the microscope runs it.
+    say : callable
+        Takes a line of progress.
+    names : mapping, optional
+        The parts of the training, as in `prepared.prepare`.
+
+    Returns
+    -------
+    Package
+        With the variant.
+    """
+    package = load_package(package.folder)  # in fp32, whichever was given
+    data = prepare(recipe, lambda _: None, names)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / f"weights_{precision}.onnx"
+        if precision == "fp16":
+            to_fp16(package.weights, weights)
+        else:
+            to_int8(package.weights, weights, _calibration(data, recipe, package))
+        rng = np.random.default_rng(0)
+        noise = rng.integers(0, 65536, (1, recipe.data.planes.count, 256, 320), dtype=np.uint16)
+        examples = data.examples(recipe.data.planes, package.contract.multiple_px)
+        parity = grey_difference(package.weights, weights, examples)
+        of_noise = grey_difference(package.weights, weights, [noise])
+        parity["parity_noise_max_grey"] = of_noise["parity_max_grey"]
+        package = add_variant(package, precision, weights, parity, {})
+    scores = _scores(load_package(package.folder, precision), data, recipe, predictor)
+    worst, mean = parity["parity_max_grey"], parity["parity_mean_grey"]
+    noisy = of_noise["parity_max_grey"]
+    say(
+        f"{precision}: on real frames at most {worst:g} grey levels of 65535 from fp32, {mean:.3g} on average; on "
+        f"noise at most {noisy:g}"
+    )
+    return add_variant(package, precision, package.weights, parity, scores)
+
+
+def _calibration(data: Prepared, recipe: Recipe, package: Package) -> Iterator[np.ndarray]:
+    fields, multiple = data.parts.train, package.contract.multiple_px
+    for field in fields[:: -(-len(fields) // CALIBRATION_FIELDS)]:
+        rows, columns = (slice(0, min(side, CALIBRATION_PX) // multiple * multiple) for side in field.size_px)
+        yield field.input(field.windows(recipe.data.planes)[0], rows, columns)[None]
+
+
+def _scores(
+    package: Package,
+    data: Prepared,
+    recipe: Recipe,
+    predictor: Callable[[Package], Callable[[np.ndarray], np.ndarray]],
+) -> dict[str, float]:
+    if not data.parts.test:
+        return {}
+    scored = predictions(data.parts.test, data.scales, recipe, package.contract, predictor(package))
+    pixel_size_um = package.contract.pixel_size_um or data.parts.test[0].pixel_size_um
+    found = score_fields(scored, pixel_size_um, package.contract.outputs).flat()
+    return {name: float(f"{value:.4g}") for name, value in found.items() if decides(name)}

@@ -1,0 +1,196 @@
+"""Scores of an exported package, through the prediction that the microscope runs; and what other precisions cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from livestain._stain import OnnxModel
+from livestain_models._errors import DataError
+from livestain_models.export import export_checkpoint, with_scores
+from livestain_models.heads import STAIN_RANGE
+from livestain_models.package import load_package, verify_package
+from livestain_models.precisions import add_precision
+from livestain_models.prepared import prepare
+from livestain_models.recipe import Recipe, load_recipe
+from livestain_models.score_fields import score_fields
+from livestain_models.scoring import held_out, predictions, whole_set
+from livestain_models.train import train
+from tests.training_pairs import PIXEL_SIZE_UM, write_pairs, write_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from livestain_models.package import Package
+    from livestain_models.score_fields import Scored
+
+TARGETS = [
+    {"name": "Nuclei", "channel": "nuclei/{field}.tif", "distance_map": True},
+    {"name": "Membrane", "channel": "membrane/{field}.tif", "distance_map": True},
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from more, and on a busy machine OpenMP's threads wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A package that was trained and exported, and its recipe."""
+
+    package: Package
+    recipe: Recipe
+
+    def scored(self, *, whole: bool = False) -> list[Scored]:
+        fields, scales = (whole_set if whole else held_out)(self.recipe, quiet)
+        return list(predictions(fields, scales, self.recipe, self.package.contract, predictor(self.package)))
+
+
+def quiet(_: str) -> None: ...
+
+
+def predictor(package: Package) -> Callable[[np.ndarray], np.ndarray]:
+    """The microscope's own prediction, as the command line gives it to the scores."""
+    model = OnnxModel(package, "cpu", threads=1)
+    return lambda planes: model.predict(planes).planes
+
+
+def made(folder: Path, **changes: Any) -> Made:
+    pairs = write_pairs(folder / "pairs", 7, planes=3)
+    recipe = load_recipe(write_recipe(pairs, **({"train__steps": 60, "train__validate_every": 30} | changes)))
+    train(recipe, folder / "training", device="cpu")
+    return Made(export_checkpoint(folder / "training", folder / "package"), recipe)
+
+
+@pytest.fixture(scope="module")
+def barred(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Two stains, with distance maps and error bars of both."""
+    folder = tmp_path_factory.mktemp("barred")
+    return made(folder, mode="error bars", data__targets=TARGETS, data__split={"validation": 0.2, "test": 0.3})
+
+
+@pytest.fixture(scope="module")
+def classed(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Viability from labels."""
+    return made(tmp_path_factory.mktemp("classed"), mode="viability", data__classes={"labels": "classes/{field}.tif"})
+
+
+def test_predictions_stand_beside_what_is_real_in_the_outputs_order(barred: Made) -> None:
+    scored = barred.scored()
+    outputs = barred.package.contract.outputs
+    assert [output.kind for output in outputs] == [*["stain"] * 2, *["deviation"] * 2, *["distance"] * 2]
+    data = prepare(barred.recipe, quiet)
+    assert [one.name for one in scored] == [field.name for field in data.parts.test]
+    for one, field in zip(scored, data.parts.test, strict=True):
+        assert one.input.shape == (1, 96, 96)
+        assert one.predicted.shape == one.real.shape == (6, 96, 96)
+        everything = field.target((0,), slice(None), slice(None)).astype(float)
+        for number in (0, 1):
+            assert np.corrcoef(one.real[number].ravel(), everything[number].ravel())[0, 1] == pytest.approx(1)
+            assert 0.7 < np.percentile(one.real[number], 99.9) < 1.4  # network units
+        assert not one.real[2:4].any()  # there is no real deviation
+        np.testing.assert_allclose(one.real[4:], everything[2:])  # distance maps are the third and fourth target
+        assert one.real[4].max() == one.real[5].max() == 1
+        assert (one.predicted >= 0).all()
+        assert one.predicted.max() <= STAIN_RANGE
+        assert one.classes is None
+
+
+def test_the_table_scores_each_output_by_its_kind(barred: Made) -> None:
+    table = score_fields(barred.scored(), PIXEL_SIZE_UM, barred.package.contract.outputs)
+    assert set(table.outputs) == {output.name for output in barred.package.contract.outputs}
+    flat = table.flat()
+    assert flat["pearson"] > 0.4 > flat["mean_pearson"]
+    assert flat["membrane_pearson"] > flat["membrane_mean_pearson"] == 0
+    assert 0 <= flat["nuclei_deviation_coverage_1sd"] <= 1
+    assert -1 <= flat["nuclei_distance_pearson"] <= 1
+    assert len(table.fields) == 2
+
+
+def test_scores_go_into_contract_and_card(barred: Made) -> None:
+    table = score_fields(barred.scored(), PIXEL_SIZE_UM, barred.package.contract.outputs)
+    before = barred.package.contract.scores
+    finished = with_scores(barred.package, table, barred.recipe)
+    scores = finished.contract.scores
+    assert before.items() <= scores.items()  # parity and validation stay
+    flat = table.flat()
+    for name in ("fields", "pearson", "input_copied_pearson", "membrane_pearson", "nuclei_deviation_coverage_1sd"):
+        assert scores[name] == pytest.approx(flat[name], rel=1e-3)
+    assert not any(name.startswith("ceiling_") or name == "psnr" for name in scores)
+    card = (finished.folder / "README.md").read_text()
+    assert table.markdown().strip() in card
+    assert f"| pearson | {scores['pearson']:.4g} |" in card
+    assert finished.contract.weights_sha256 == barred.package.contract.weights_sha256
+    assert verify_package(finished).warnings == ()
+
+
+def test_other_precisions_are_added_with_their_own_scores(barred: Made) -> None:
+    said: list[str] = []
+    package = barred.package
+    for precision in ("fp16", "int8"):
+        package = add_precision(package, precision, barred.recipe, predictor, said.append)
+    contract = load_package(barred.package.folder).contract
+    assert contract.precisions == ("fp32", "fp16", "int8")
+    in_fp32 = score_fields(barred.scored(), PIXEL_SIZE_UM, contract.outputs).flat()
+    for variant, worst in zip(contract.variants, (0.01, 0.1), strict=True):
+        assert variant.scores["pearson"] == pytest.approx(in_fp32["pearson"], abs=worst)
+        assert variant.scores["pearson"] != in_fp32["pearson"]
+        assert variant.parity["parity_max_grey"] > 0
+        content = (barred.package.folder / variant.file).read_bytes()
+        # Made of the fp32 weights, not of the precision that was added before it.
+        assert (b"QuantizeLinear" in content) == (variant.precision == "int8")
+        assert (b"_fp16" in content) == (variant.precision == "fp16")
+        assert verify_package(load_package(barred.package.folder, variant.precision)).max_difference >= 0
+    assert [line.split(":")[0] for line in said] == ["fp16", "int8"]
+    card = (barred.package.folder / "README.md").read_text()
+    assert "## int8" in card
+    assert "pearson difference_to_fp32" in card
+
+
+def test_all_of_new_data_is_scaled_by_itself(barred: Made) -> None:
+    scored = barred.scored(whole=True)
+    assert len(scored) == 7
+    assert all(np.percentile(one.real[0], 99.9) > 0.5 for one in scored)
+
+
+def test_classes_stand_beside_their_labels(classed: Made) -> None:
+    (one,) = classed.scored()
+    assert [output.kind for output in classed.package.contract.outputs] == ["class"] * 3
+    assert one.predicted.shape == (3, 96, 96)
+    assert one.predicted.sum(axis=0).max() <= 1 + 1e-3
+    assert one.classes is not None
+    assert set(np.unique(one.classes)) <= {0, 1, 2, 3}
+    assert one.cells["Viability"].max() >= 2
+    np.testing.assert_array_equal(one.cells["Viability"] > 0, one.classes > 0)
+    flat = score_fields([one], PIXEL_SIZE_UM, classed.package.contract.outputs).flat()
+    assert all(0 <= flat[f"{kind}_balanced_accuracy"] <= 1 for kind in ("pixels", "cells"))
+    finished = with_scores(
+        classed.package, score_fields([one], PIXEL_SIZE_UM, classed.package.contract.outputs), classed.recipe
+    )
+    assert {"pixels_balanced_accuracy", "cells_f1_live"} <= finished.contract.scores.keys()
+
+
+def test_every_window_of_a_stack_is_an_input_of_its_own(barred: Made) -> None:
+    data = barred.recipe.data
+    windows = data.planes.model_copy(update={"windows": "all"})
+    recipe = barred.recipe.model_copy(update={"data": data.model_copy(update={"planes": windows})})
+    scored = Made(barred.package, recipe).scored()
+    assert [one.name.split()[-1] for one in scored] == ["z0", "z1", "z2"] * 2
+    assert len({one.place for one in scored}) == 2
+
+
+def test_a_recipe_that_keeps_nothing_for_the_test(tmp_path: Path) -> None:
+    split = {"validation": ["*/f0"], "test": []}
+    recipe = load_recipe(write_recipe(write_pairs(tmp_path / "pairs"), data__split=split))
+    with pytest.raises(DataError, match=r"no field for the test.*data\.split\.test"):
+        held_out(recipe, quiet)
