@@ -192,6 +192,8 @@ def test_two_processes_train_what_one_would(pairs: Path, tmp_path: Path) -> None
         "import sys; from pathlib import Path; import torch; torch.set_num_threads(1)\n"
         "from livestain_models.recipe import load_recipe; from livestain_models.train import train\n"
         "train(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), device='cpu')\n"
+        # torch's own threads now and then abort an interpreter that ends (status 134), when all is done.
+        "import os; os._exit(0)\n"
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -77,9 +77,11 @@ class Ranks:
             distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         """Part from them."""
         if self.world > 1:
+            if kind is None:  # after an error the others may never come
+                distributed.barrier()  # one that leaves early takes the others' connections with it
             distributed.destroy_process_group()
 
     def shared(self, module: Any) -> Any:
