@@ -20,10 +20,10 @@ from pathlib import Path
 from benchmarks.latency import machine
 from livestain._stain import OnnxModel
 from livestain_models.export import export_checkpoint
+from livestain_models.prepared import prepare
 from livestain_models.recipe import load_recipe
 from livestain_models.report import write_report
-from livestain_models.score_fields import score_fields
-from livestain_models.scoring import held_out, predictions
+from livestain_models.scoring import on_test_part
 from livestain_models.train import train
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -49,16 +49,16 @@ def main() -> None:
     minutes = (time.perf_counter() - started) / 60
     package = export_checkpoint(out / "training", out / "package")
     model = OnnxModel(package, "cpu")
-    fields, scales = held_out(recipe, print)
-    scored = list(predictions(fields, scales, recipe, package.contract, lambda planes: model.predict(planes).planes))
-    table = score_fields(scored, fields[0].pixel_size_um, package.contract.outputs, cells=["DAPI"])
-    write_report(out / "report", table, scored, fields[0].pixel_size_um, package.contract.outputs)
+    data = prepare(recipe, print)
+    trial = on_test_part(package.contract, recipe, data, lambda planes: model.predict(planes).planes)
+    table = trial.table(cells=["DAPI"])
+    write_report(out / "report", table, trial.scored(), trial.pixel_size_um, package.contract.outputs)
     print(table.text())
     result = {
         "benchmark": "isl",
         "machine": machine(),
         "planes": args.planes,
-        "test_columns": fields[0].name,
+        "test_columns": trial.fields[0].name,
         "steps": trained.step,
         "training_min": round(minutes, 1),
         "held_out": {

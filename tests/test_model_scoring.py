@@ -18,7 +18,7 @@ from livestain_models.precisions import add_precision
 from livestain_models.prepared import prepare
 from livestain_models.recipe import Recipe, load_recipe
 from livestain_models.score_fields import score_fields
-from livestain_models.scoring import held_out, predictions, whole_set
+from livestain_models.scoring import on_all, on_test_part
 from livestain_models.train import train
 from tests.training_pairs import PIXEL_SIZE_UM, write_pairs, write_recipe
 
@@ -52,8 +52,10 @@ class Made:
     recipe: Recipe
 
     def scored(self, *, whole: bool = False) -> list[Scored]:
-        fields, scales = (whole_set if whole else held_out)(self.recipe, quiet)
-        return list(predictions(fields, scales, self.recipe, self.package.contract, predictor(self.package)))
+        contract, predict = self.package.contract, predictor(self.package)
+        if whole:
+            return list(on_all(contract, self.recipe, predict, quiet).scored())
+        return list(on_test_part(contract, self.recipe, prepare(self.recipe, quiet), predict).scored())
 
 
 def quiet(_: str) -> None: ...
@@ -136,9 +138,9 @@ def test_scores_go_into_contract_and_card(barred: Made) -> None:
 
 def test_other_precisions_are_added_with_their_own_scores(barred: Made) -> None:
     said: list[str] = []
-    package = barred.package
+    package, data = barred.package, prepare(barred.recipe, quiet)
     for precision in ("fp16", "int8"):
-        package = add_precision(package, precision, barred.recipe, predictor, said.append)
+        package = add_precision(package, precision, barred.recipe, data, predictor, said.append)
     contract = load_package(barred.package.folder).contract
     assert contract.precisions == ("fp32", "fp16", "int8")
     in_fp32 = score_fields(barred.scored(), PIXEL_SIZE_UM, contract.outputs).flat()
@@ -189,8 +191,8 @@ def test_every_window_of_a_stack_is_an_input_of_its_own(barred: Made) -> None:
     assert len({one.place for one in scored}) == 2
 
 
-def test_a_recipe_that_keeps_nothing_for_the_test(tmp_path: Path) -> None:
+def test_a_recipe_that_keeps_nothing_for_the_test(tmp_path: Path, barred: Made) -> None:
     split = {"validation": ["*/f0"], "test": []}
     recipe = load_recipe(write_recipe(write_pairs(tmp_path / "pairs"), data__split=split))
     with pytest.raises(DataError, match=r"no field for the test.*data\.split\.test"):
-        held_out(recipe, quiet)
+        on_test_part(barred.package.contract, recipe, prepare(recipe, quiet), predictor(barred.package))

@@ -97,11 +97,17 @@ def export(
     exporting = _training_side("export")
     package = exporting.export_checkpoint(checkpoint, out)
     recipe = _recipe_of_training(checkpoint)
-    names = _parts_beside(_folder_of(checkpoint) / "recipe.yaml")
+    precisions = [name for name, asked in (("fp16", fp16), ("int8", int8)) if asked]
+    if score_it or precisions:
+        recipe = _training_side("scoring").fitted(recipe, package.contract)
+        parts = _parts_beside(_folder_of(checkpoint) / "recipe.yaml")
+        data = _training_side("prepared").prepare(recipe, _say, parts)
     if score_it:
-        package = _with_scores(package, recipe, names)
-    for precision in [name for name, asked in (("fp16", fp16), ("int8", int8)) if asked]:
-        package = _training_side("precisions").add_precision(package, precision, recipe, _predictor, _say, names)
+        table = _training_side("scoring").on_test_part(package.contract, recipe, data, _predictor(package)).table()
+        _say(table.text())
+        package = exporting.with_scores(package, table, recipe)
+    for precision in precisions:
+        package = _training_side("precisions").add_precision(package, precision, recipe, data, _predictor, _say)
     _show(package)
 
 
@@ -125,16 +131,21 @@ def score(
     if recipe is None:
         recipe = _recipe_beside(data)
     chosen = _recipe(recipe, data, settings)
-    # What is said on the way would spoil JSON.
-    parts = None if data else _parts_beside(Path(recipe))
-    fields, scored = _scored(found, chosen, parts, _be_silent if as_json else _say, whole=data is not None)
-    size_um, outputs = _pixel_size_um(found, fields), found.contract.outputs
-    table = _training_side("score_fields").score_fields(scored(), size_um, outputs)
+    scoring = _training_side("scoring")
+    chosen = scoring.fitted(chosen, found.contract)
+    say = _be_silent if as_json else _say  # what is said on the way would spoil JSON
+    if data:
+        trial = scoring.on_all(found.contract, chosen, _predictor(found), say)
+    else:
+        ready = _training_side("prepared").prepare(chosen, say, _parts_beside(Path(recipe)))
+        trial = scoring.on_test_part(found.contract, chosen, ready, _predictor(found))
+    table = trial.table()
     if out is not None:
         report = _training_side("report")
         kept = "all images of" if data else "the test part of"
         about = f"{found.fingerprint}, scored on {kept} {', '.join(data or [recipe])}."
-        report.write_report(out, table, scored(), size_um, outputs, contrast=chosen.data.contrast, about=about)
+        outputs, contrast = found.contract.outputs, chosen.data.contrast
+        report.write_report(out, table, trial.scored(), trial.pixel_size_um, outputs, contrast=contrast, about=about)
     typer.echo(json.dumps(table.as_json()) if as_json else table.text())
     if out is not None and not as_json:
         _say(f"\nreport    {out / 'scores.md'}")
@@ -400,34 +411,3 @@ def _predictor(package: Package) -> Callable[[np.ndarray], np.ndarray]:
 
     model = OnnxModel(package, "auto")
     return lambda planes: model.predict(planes).planes
-
-
-def _scored(
-    package: Package,
-    recipe: Recipe,
-    parts: dict[str, list[str]] | None,
-    say: Callable[[str], None],
-    *,
-    whole: bool,
-) -> tuple[Any, Callable[[], Any]]:
-    """Read the images; give their fields, and a way to go through the predictions, as often as wanted."""
-    scoring = _training_side("scoring")
-    recipe = scoring.fitted(recipe, package.contract)
-    fields, scales = scoring.whole_set(recipe, say) if whole else scoring.held_out(recipe, say, parts)
-    scoring.check_pixel_size(fields, package.contract)
-    predict = _predictor(package)
-    return fields, lambda: scoring.predictions(fields, scales, recipe, package.contract, predict)
-
-
-def _pixel_size_um(package: Package, fields: Any) -> float:
-    return package.contract.pixel_size_um or fields[0].pixel_size_um
-
-
-def _with_scores(package: Package, recipe: Recipe, names: dict[str, list[str]] | None) -> Package:
-    """Add the test part's scores to a package that was just exported."""
-    fields, scored = _scored(package, recipe, names, _say, whole=False)
-    size_um = _pixel_size_um(package, fields)
-    table = _training_side("score_fields").score_fields(scored(), size_um, package.contract.outputs)
-    _say(table.text())
-    finished: Package = _training_side("export").with_scores(package, table, recipe)
-    return finished

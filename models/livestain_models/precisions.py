@@ -10,14 +10,12 @@ import numpy as np
 
 from livestain_models.export import decides
 from livestain_models.package import load_package
-from livestain_models.prepared import prepare
 from livestain_models.quantise import to_fp16, to_int8
-from livestain_models.score_fields import score_fields
-from livestain_models.scoring import predictions
+from livestain_models.scoring import on_test_part
 from livestain_models.variants import add_variant, grey_difference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
     from livestain_models.package import Package
     from livestain_models.prepared import Prepared
@@ -32,9 +30,9 @@ def add_precision(
     package: Package,
     precision: Literal["fp16", "int8"],
     recipe: Recipe,
+    data: Prepared,
     predictor: Callable[[Package], Callable[[np.ndarray], np.ndarray]],
     say: Callable[[str], None],
-    names: Mapping[str, Sequence[str]] | None = None,
 ) -> Package:
     """Make a variant of a package's network, measure it, and add it.
 
@@ -44,13 +42,13 @@ def add_precision(
         In any precision: the variant is made of the fp32 weights.
     precision : {"fp16", "int8"}
     recipe : Recipe
-        Its training part calibrates int8, its test part scores.
+        What the package was trained from.
+    data : Prepared
+        The recipe's: its training part calibrates int8, its test part scores.
     predictor : callable
         Package -> a prediction of (P, H, W) uint16 planes, as the microscope runs it.
     say : callable
         Takes a line of progress.
-    names : mapping, optional
-        The parts of the training, as in `prepared.prepare`.
 
     Returns
     -------
@@ -58,7 +56,6 @@ def add_precision(
         With the variant.
     """
     package = load_package(package.folder)  # in fp32, whichever was given
-    data = prepare(recipe, lambda _: None, names)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / f"weights_{precision}.onnx"
         if precision == "fp16":
@@ -97,7 +94,5 @@ def _scores(
 ) -> dict[str, float]:
     if not data.parts.test:
         return {}
-    scored = predictions(data.parts.test, data.scales, recipe, package.contract, predictor(package))
-    pixel_size_um = package.contract.pixel_size_um or data.parts.test[0].pixel_size_um
-    found = score_fields(scored, pixel_size_um, package.contract.outputs).flat()
+    found = on_test_part(package.contract, recipe, data, predictor(package)).table().flat()
     return {name: float(f"{value:.4g}") for name, value in found.items() if decides(name)}

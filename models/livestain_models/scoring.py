@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,17 +11,20 @@ from scipy import ndimage
 from livestain_models._errors import DataError
 from livestain_models.data import measure_scales, read_fields, to_units
 from livestain_models.learned import with_learned
-from livestain_models.prepared import prepare
-from livestain_models.score_fields import Scored
+from livestain_models.score_fields import Scored, score_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from livestain_models.contract import Contract
     from livestain_models.data import Field, Scales
-    from livestain_models.recipe import Recipe
+    from livestain_models.prepared import Prepared
+    from livestain_models.recipe import Recipe, Target
+    from livestain_models.table import Table
 
-__all__ = ["check_pixel_size", "fitted", "held_out", "predictions", "whole_set"]
+    Predict = Callable[[np.ndarray], np.ndarray]
+
+__all__ = ["Trial", "fitted", "on_all", "on_test_part", "predictions"]
 
 GREY = 65535.0
 
@@ -50,12 +54,30 @@ def fitted(recipe: Recipe, contract: Contract) -> Recipe:
         raise DataError(f"{contract.id} is for {contract.contrast}, the recipe's data.contrast is {data.contrast!r}.")
     if any(output.kind == "class" for output in contract.outputs) != (data.classes is not None):
         raise DataError(f"{contract.id} and the recipe's data.classes do not fit: one has classes, the other has none.")
-    distances = {output.of for output in contract.outputs if output.kind == "distance"}
-    ordered = [targets[name].model_copy(update={"distance_map": name in distances}) for name in stains]
-    return recipe.model_copy(update={"data": data.model_copy(update={"targets": tuple(ordered or data.targets)})})
+    maps = {
+        output.of: output.name.removesuffix(" distance") for output in contract.outputs if output.kind == "distance"
+    }
+    ordered = [_with_map(targets[name], maps.get(name), contract) for name in stains]
+    dyes = {data.classes.all_cells, data.classes.dead_cells} - {*stains} if data.classes is not None else set()
+    ordered += [target.model_copy(update={"shown": False}) for target in data.targets if stains and target.name in dyes]
+    changed = {"data": data.model_copy(update={"targets": tuple(ordered or data.targets)})}
+    # A recipe for classes alone says enough of a package that predicts stains beside them.
+    return recipe.model_copy(update=changed | ({"mode": "regression"} if stains and recipe.mode == "viability" else {}))
 
 
-def check_pixel_size(fields: Sequence[Field], contract: Contract) -> None:
+def _with_map(target: Target, objects: str | None, contract: Contract) -> Target:
+    """Ask for the distance map of `objects` in a target's stain, or for none."""
+    if objects is None or objects == target.name:
+        return target.model_copy(update={"distance_map": objects is not None})
+    if target.objects is None or target.objects.name != objects:
+        raise DataError(
+            f"{contract.id} predicts the distance map of {objects}, and the recipe does not say how to find them in "
+            f"{target.name}. Write {{name: {target.name}, distance_map: {{name: {objects}, seeds: a target}}}}."
+        )
+    return target
+
+
+def _check_pixel_size(fields: Sequence[Field], contract: Contract) -> None:
     """Refuse images of another pixel size than the package was trained at.
 
     Raises
@@ -71,34 +93,69 @@ def check_pixel_size(fields: Sequence[Field], contract: Contract) -> None:
             )
 
 
-def held_out(
-    recipe: Recipe, say: Callable[[str], None], names: Mapping[str, Sequence[str]] | None = None
-) -> tuple[tuple[Field, ...], Scales]:
-    """Give the test part of a recipe's data, and the scales its training part gave.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A package, and the real images that it is scored on.
 
     Parameters
     ----------
+    contract : Contract
+        The package's.
+    fields : tuple of Field
+        At least one.
+    scales : dict
+        By instrument, what black and the reference brightness of every target are.
     recipe : Recipe
-    say : callable
-        Takes a line of progress.
-    names : mapping, optional
-        The parts of a training that was done.
+        Says which planes make an input; its targets are in the order of the package's outputs.
+    predict : callable
+        (P, H, W) uint16 planes -> (C, H, W) uint16 grey values, as the package gives them.
 
     Raises
     ------
     DataError
-        The recipe keeps nothing for the test.
+        If the images have another pixel size than the package was trained at.
     """
-    data = prepare(recipe, say, names)
+
+    contract: Contract
+    fields: tuple[Field, ...]
+    scales: Scales
+    recipe: Recipe
+    predict: Predict
+
+    def __post_init__(self) -> None:
+        _check_pixel_size(self.fields, self.contract)
+
+    @property
+    def pixel_size_um(self) -> float:
+        """What the package was trained at, or the images' own where it does not say."""
+        return self.contract.pixel_size_um or self.fields[0].pixel_size_um
+
+    def scored(self) -> Iterator[Scored]:
+        """Predict each field, beside what is real; of many windows of focal planes the first, middle and last."""
+        return predictions(self.fields, self.scales, self.recipe, self.contract, self.predict)
+
+    def table(self, cells: Sequence[str] | None = None) -> Table:
+        """Score it; `cells` names the outputs that show cells, where `score_fields` is not to choose."""
+        return score_fields(self.scored(), self.pixel_size_um, self.contract.outputs, cells=cells)
+
+
+def on_test_part(contract: Contract, recipe: Recipe, data: Prepared, predict: Predict) -> Trial:
+    """Score on the test part of a recipe's data, in the scales that its training part gave.
+
+    Raises
+    ------
+    DataError
+        The recipe keeps nothing for the test, or its data are not what the package takes.
+    """
     if not data.parts.test:
         raise DataError(
             "The recipe keeps no field for the test. Raise data.split.test, or give other data to score on."
         )
-    return data.parts.test, data.scales
+    return Trial(contract, data.parts.test, data.scales, recipe, predict)
 
 
-def whole_set(recipe: Recipe, say: Callable[[str], None]) -> tuple[tuple[Field, ...], Scales]:
-    """Give all of a recipe's data, scaled by itself: for data that the model never saw.
+def on_all(contract: Contract, recipe: Recipe, predict: Predict, say: Callable[[str], None]) -> Trial:
+    """Score on all of a recipe's data, scaled by itself: for data that the model never saw.
 
     Black and reference of each stain are the 10th and 99.9th percentile of these images, so a difference of exposure
     from the training's does not count as an error.
@@ -108,7 +165,7 @@ def whole_set(recipe: Recipe, say: Callable[[str], None]) -> tuple[tuple[Field, 
         say(f"left out: {reason}")
     scales = measure_scales(found.fields, [target.name for target in recipe.data.targets])
     fields, scales = with_learned(found.fields, scales, recipe, say)
-    return tuple(fields), scales
+    return Trial(contract, tuple(fields), scales, recipe, predict)
 
 
 def predictions(
@@ -123,7 +180,7 @@ def predictions(
     Parameters
     ----------
     fields, scales
-        As `held_out` or `whole_set` gave them.
+        As a `Trial` has them.
     recipe : Recipe
         Says which planes make an input.
     contract : Contract
