@@ -7,7 +7,7 @@ and pushes overlapping cells apart. All arrays have one row a cell.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,7 +62,8 @@ CELL = np.dtype(
 class Birth:
     """One line of the lineage: when a cell came and how it went.
 
-    `end` is "" while the cell is there, then "division" or "detached"; times are in seconds of sample time.
+    `end` is "" while the cell is there, then "division" or "detached"; times are in seconds of sample time, NaN for
+    what has not come. A cell that was dead at the start died before 0.
     """
 
     id: int
@@ -70,6 +71,7 @@ class Birth:
     born_s: float
     ended_s: float = float("nan")
     end: str = ""
+    died_s: float = float("nan")
 
 
 class Population:
@@ -141,6 +143,8 @@ class Population:
         c["state"][hit] = INJURED
         c["state"][gone_dead] = DEAD
         c["in_state_s"][hit | gone_dead] = 0
+        for cell in c["id"][gone_dead].tolist():
+            self.lineage[cell] = replace(self.lineage[cell], died_s=self.time_s)
         detached = (c["state"] == DEAD) & (c["in_state_s"] > DETACH_S)
         self._end(c["id"][detached], "detached")
         self.cells = c[~detached]
@@ -230,6 +234,8 @@ class Population:
         dead = rng.random(n) < self._settings.dead_at_start
         c["state"][dead] = DEAD
         c["in_state_s"] = rng.uniform(0.1, 0.9, n) * DETACH_S
+        for cell, died_s in zip(c["id"][dead].tolist(), -c["in_state_s"][dead], strict=True):
+            self.lineage[cell] = replace(self.lineage[cell], died_s=float(died_s))
         c["mass_pg"] *= np.where(dead, np.exp(-c["in_state_s"] / MASS_LOSS_S), 1)
         c["radius_um"] = np.sqrt(AREA_UM2_AT_BIRTH / np.pi)
         c["epoch"] = -1
@@ -247,5 +253,4 @@ class Population:
 
     def _end(self, ids: np.ndarray, end: str) -> None:
         for cell in ids.tolist():
-            was = self.lineage[cell]
-            self.lineage[cell] = Birth(was.id, was.parent, was.born_s, self.time_s, end)
+            self.lineage[cell] = replace(self.lineage[cell], ended_s=self.time_s, end=end)

@@ -189,6 +189,12 @@ class Microscope:
             self._exposures += 1
             return image
 
+    def let_pass(self) -> None:
+        """Let the sample's clock go on as an exposure would, and take no image."""
+        with self._lock:
+            self._tick(self._built())
+            self._exposures += 1
+
     def expected(self, exposure_ms: float) -> NDArray[np.float32]:
         """Return the noise-free electrons (height, width) of an exposure now; the clock stands still."""
         with self._lock:
