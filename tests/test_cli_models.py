@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TARGET = {"name": "Nuclei", "channel": "nuclei/{field}.tif", "distance_map": True}
-SHIPPED = ("error_bars", "gan", "large", "lupi", "nuclei", "planes", "stains", "viability", "volume")
+SHIPPED = ("cells", "error_bars", "gan", "large", "lupi", "nuclei", "planes", "stains", "viability", "volume")
 
 
 @pytest.fixture(autouse=True, scope="module")

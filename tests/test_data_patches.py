@@ -127,6 +127,21 @@ def test_foreground_is_drawn_more_often():
     assert 0.005 < hits[0.0] < 0.1  # (64 + 16)**2 / 448**2
 
 
+def test_rare_classes_are_drawn_as_often_as_common_ones():
+    labels = np.zeros((512, 512), np.uint8)
+    labels[:, :160:4] = 1
+    labels[400:408, 400:408] = 3
+    one = field(size=labels.shape, labels=labels)
+    drawn = {
+        share: np.mean(
+            [(batch.labels == 3).flatten(1).any(1).float().mean().item() for batch in patches([one], foreground=share)]
+        )
+        for share in (0.0, 1.0)
+    }
+    assert drawn[0.0] < 0.15
+    assert 0.35 < drawn[1.0] < 0.65
+
+
 @pytest.mark.parametrize("augment", [PLAIN, Augment()])
 @pytest.mark.parametrize("size", [(40, 200), (20, 17), (64, 64)])
 def test_fields_smaller_than_the_patch_are_mirrored(augment, size):

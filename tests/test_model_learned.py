@@ -12,7 +12,7 @@ from livestain_models._errors import DataError
 from livestain_models.data import read_fields
 from livestain_models.data.scales import Scale
 from livestain_models.learned import classes_of, distance_map, with_learned
-from livestain_models.objects import segment
+from livestain_models.objects import segment, segment_around
 from livestain_models.recipe import Classes, Recipe
 from tests.training_pairs import PIXEL_SIZE_UM, field, recipe, write_pairs
 
@@ -124,6 +124,25 @@ def test_targets_come_as_stains_then_distances_then_mask(tmp_path: Path) -> None
     assert set(np.unique(mask)) == {0, 1}
     assert nuclei[mask == 1].mean() > 3 * nuclei[mask == 0].mean()
     assert len(scales[fields[0].instrument]) == 2
+
+
+def test_hidden_dyes_come_last_and_whole_cells_grow_from_their_nuclei(tmp_path: Path) -> None:
+    everything = slice(None), slice(None)
+    cells = TWO_DYES[1] | {"distance_map": {"name": "Cells", "seeds": "Nuclei"}}
+    dye = {"name": "Dye", "channel": "membrane/{field}.tif", "shown": False}
+    classes = {"all_cells": "Nuclei", "dead_cells": "Dye", "injured_ratio": 0.1, "dead_ratio": 5.0}
+    targets = [dye, TWO_DYES[0] | {"distance_map": True}, cells]
+    fields, scales, said = learned(tmp_path / "pairs", data__targets=targets, data__classes=classes)
+    nuclei, membrane, of_nuclei, of_cells, hidden = fields[0].target((0,), *everything)
+    np.testing.assert_array_equal(nuclei, field(0)["nuclei"])
+    np.testing.assert_array_equal(hidden, membrane)
+    seeds = segment(field(0)["nuclei"], PIXEL_SIZE_UM)
+    np.testing.assert_array_equal(of_nuclei, distance_map(seeds))
+    found = segment_around(seeds, field(0)["membrane"], PIXEL_SIZE_UM)
+    np.testing.assert_array_equal(of_cells, distance_map(found))
+    assert [scale.reference for scale in scales[fields[0].instrument]] == [3000, 3000, 1, 1, 3000]
+    np.testing.assert_array_equal(fields[0].labels > 0, seeds > 0)
+    assert [line.split(" ")[0] for line in said] == ["nuclei", "finding"]
 
 
 def test_a_plain_recipe_adds_nothing(tmp_path: Path) -> None:

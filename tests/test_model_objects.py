@@ -12,7 +12,16 @@ from scipy import ndimage
 
 from livestain_models._errors import DataError
 from livestain_models.calibration import calibration
-from livestain_models.objects import foreground, match_cells, score_objects, segment, typical_diameter_um
+from livestain_models.learned import distance_map
+from livestain_models.objects import (
+    foreground,
+    match_cells,
+    score_objects,
+    segment,
+    segment_around,
+    segment_map,
+    typical_diameter_um,
+)
 
 PIXEL_UM = 0.5
 
@@ -55,6 +64,46 @@ def test_every_cell_is_found_once(centres, diameter_um):
     assert found.max() == len(centres)
     assert len(match_cells(found, truth, 0.7)) == len(centres)
     assert typical_diameter_um(stain, PIXEL_UM) == pytest.approx(12, abs=2)
+
+
+@pytest.mark.parametrize("centres", [APART, TOUCHING])
+def test_cells_are_found_again_in_their_distance_map(centres):
+    truth, _ = discs(centres)
+    found = segment_map(distance_map(truth), PIXEL_UM)
+    assert found.max() == len(centres)
+    assert len(match_cells(found, truth, 0.8)) == len(centres)
+
+
+def test_no_distance_no_cell():
+    assert not segment_map(np.zeros((40, 50), np.float16), PIXEL_UM).any()
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (30.0, 500.0)])
+def test_whole_cells_grow_around_their_nuclei(gain, offset):
+    cells, _ = discs([(60, 50), (60, 96), (60, 160)], radius_px=23)  # the first two touch
+    nuclei, _ = discs([(60, 44), (60, 104), (60, 160)], radius_px=8)  # not in the middle, and unevenly so
+    inside = ndimage.distance_transform_edt(cells == 1) + ndimage.distance_transform_edt(cells == 2)
+    inside += ndimage.distance_transform_edt(cells == 3)
+    membrane = 100 + 300 * (inside > 0) + 900 * np.exp(-((inside - 1) ** 2) / 4) * (inside > 0)
+    membrane += np.random.default_rng(0).normal(0, 10, membrane.shape)
+    found = segment_around(nuclei, gain * membrane + offset, PIXEL_UM)
+    assert match_cells(found, cells, 0.8).tolist() == [[1, 1], [2, 2], [3, 3]]
+
+
+def test_whole_cells_of_a_full_dish():
+    y, x = np.mgrid[:160, :200]
+    inside = np.minimum(np.minimum(y % 40, 39 - y % 40), np.minimum(x % 40, 39 - x % 40)) >= 3
+    cells = np.where(inside, 1 + y // 40 * 5 + x // 40, 0)
+    nuclei, _ = discs([(20 + 40 * (n // 5), 20 + 40 * (n % 5)) for n in range(20)], radius_px=8)
+    membrane = 100 + 400 * ndimage.gaussian_filter(inside.astype(float), 2)
+    assert not foreground(membrane, PIXEL_UM).any()  # on its own the stain does not stand out
+    found = segment_around(nuclei, membrane, PIXEL_UM)
+    np.testing.assert_array_equal(match_cells(found, cells, 0.7), np.repeat(np.arange(1, 21), 2).reshape(-1, 2))
+
+
+def test_a_nucleus_without_membrane_is_its_own_cell():
+    nuclei, _ = discs(APART)
+    np.testing.assert_array_equal(segment_around(nuclei, np.zeros(nuclei.shape), PIXEL_UM), nuclei)
 
 
 def test_dim_cells_pass_beside_bright_ones():

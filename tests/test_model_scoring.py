@@ -18,7 +18,7 @@ from livestain_models.precisions import add_precision
 from livestain_models.prepared import prepare
 from livestain_models.recipe import Recipe, load_recipe
 from livestain_models.score_fields import score_fields
-from livestain_models.scoring import on_all, on_test_part
+from livestain_models.scoring import fitted, on_all, on_test_part
 from livestain_models.train import train
 from tests.training_pairs import PIXEL_SIZE_UM, write_pairs, write_recipe
 
@@ -79,6 +79,22 @@ def barred(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Two stains, with distance maps and error bars of both."""
     folder = tmp_path_factory.mktemp("barred")
     return made(folder, mode="error bars", data__targets=TARGETS, data__split={"validation": 0.2, "test": 0.3})
+
+
+CELLS = {
+    "data__targets": [
+        {"name": "Dead", "channel": "nuclei/{field}.tif", "shown": False},
+        TARGETS[0],
+        TARGETS[1] | {"distance_map": {"name": "Cells", "seeds": "Nuclei"}},
+    ],
+    "data__classes": {"all_cells": "Nuclei", "dead_cells": "Dead"},
+}
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Two stains, distance maps of nuclei and of cells, and classes by a dye that is not shown."""
+    return made(tmp_path_factory.mktemp("beside"), train__steps=20, train__validate_every=20, **CELLS)
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +196,33 @@ def test_classes_stand_beside_their_labels(classed: Made) -> None:
         classed.package, score_fields([one], PIXEL_SIZE_UM, classed.package.contract.outputs), classed.recipe
     )
     assert {"pixels_balanced_accuracy", "cells_f1_live"} <= finished.contract.scores.keys()
+
+
+def test_classes_stand_beside_stains_and_whole_cells(beside: Made) -> None:
+    outputs = beside.package.contract.outputs
+    names = ["Nuclei", "Membrane", "Nuclei distance", "Cells distance", "Live", "Injured", "Dead"]
+    assert [output.name for output in outputs] == names
+    assert [output.of for output in outputs] == [None, None, "Nuclei", "Membrane", None, None, None]
+    one = beside.scored()[0]
+    everything = prepare(beside.recipe, quiet).parts.test[0].target((0,), slice(None), slice(None))
+    np.testing.assert_allclose(one.real[2:4], everything[2:4])
+    assert not one.real[4:].any()
+    assert one.classes is not None
+    assert set(np.unique(one.classes)) == {0, 3}  # the "dead" dye is that of all cells
+    flat = score_fields([one], PIXEL_SIZE_UM, outputs).flat()
+    assert {"nuclei_distance_f1", "cells_distance_f1", "viability_cells_f1_dead"} <= flat.keys()
+    assert sum(flat[f"viability_cells_dead_as_{seen}"] for seen in ("missed", "live", "injured", "dead")) == 1
+    assert "viability_cells_live_as_dead" not in flat  # no live cell, no share
+
+
+def test_other_recipes_fit_a_package_of_stains_and_classes(beside: Made, tmp_path: Path) -> None:
+    pairs, contract = write_pairs(tmp_path / "pairs"), beside.package.contract
+    classes = load_recipe(write_recipe(pairs, **(CELLS | {"mode": "viability"})))
+    assert fitted(classes, contract).data.targets == fitted(beside.recipe, contract).data.targets
+    assert [target.name for target in fitted(classes, contract).data.targets] == ["Nuclei", "Membrane", "Dead"]
+    unsaid = {"data__targets": [*CELLS["data__targets"][:2], TARGETS[1]]}
+    with pytest.raises(DataError, match=r"distance map of Cells.*does not say how to find them in Membrane"):
+        fitted(load_recipe(write_recipe(pairs, **(CELLS | unsaid))), contract)
 
 
 def test_every_window_of_a_stack_is_an_input_of_its_own(barred: Made) -> None:

@@ -68,6 +68,14 @@ MODES: dict[str, dict[str, Any]] = {
     "gan": {"mode": "gan", "train__patch_px": 64},
     "lupi": {"mode": "lupi"},
     "viability": {"mode": "viability", "data__classes": {"labels": "classes/{field}.tif"}},
+    "classes beside stains": {
+        "data__targets": [
+            CLASSES[0] | {"distance_map": True},
+            CLASSES[1] | {"distance_map": {"name": "Cells", "seeds": "Nuclei"}},
+            {"name": "Dead", "channel": "membrane/{field}.tif", "shown": False},
+        ],
+        "data__classes": {"all_cells": "Nuclei", "dead_cells": "Dead"},
+    },
     "field statistics": {"network__normalise": "field"},
     "volume": {"data__planes": {"count": 3}, "network": {"kind": "unet3d", "base": 4, "levels": 2}},
     "bf16": {"train__precision": "bf16"},
@@ -338,7 +346,11 @@ def test_what_cannot_work_is_refused_before_hours_are_spent(
 RECIPES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"train__stpes": 5}, r"train\.stpes: there is no such key"),
     "wrong type": ({"train__steps": "many"}, r"train\.steps: .*\(got 'many'\)"),
-    "viability without classes": ({"mode": "viability"}, "belong together"),
+    "viability without classes": ({"mode": "viability"}, "needs data.classes"),
+    "classes by a gan": ({"mode": "gan", "data__classes": {"labels": "a"}}, 'goes with mode "regression" or "viability"'),
+    "nothing shown": ({"data__targets": [{"name": "Nuclei", "shown": False}]}, "no target is shown"),
+    "no seeds of that name": ({"data__targets": [{"name": "Nuclei", "distance_map": {"name": "Cells", "seeds": "DNA"}}]}, "names the seeds 'DNA'"),
+    "two maps of one name": ({"data__targets": [{"name": "Nuclei", "distance_map": True}, {"name": "a", "distance_map": {"name": "Nuclei"}}]}, "distance map needs a name of its own"),
     "volume of one plane": ({"network__kind": "unet3d"}, "count of at least 2"),
     "gan in 3D": ({"mode": "gan", "network__kind": "unet3d", "data__planes": {"count": 3}}, "gan"),
     "two stains for lupi": ({"mode": "lupi", "data__targets": CLASSES}, "one target"),

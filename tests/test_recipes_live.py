@@ -47,6 +47,7 @@ PREDICTED = {
     "lupi": ["Nuclei"],
     "error_bars": ["Nuclei", "Nuclei deviation"],
     "viability": ["Live", "Injured", "Dead"],
+    "cells": ["Nuclei", "Membrane", "Nuclei distance", "Cells distance", "Live", "Injured", "Dead"],
 }
 
 

@@ -47,9 +47,11 @@ __all__ = [
 ]
 
 OPSET = 20
+_CLASSES = ("live", "injured", "dead")
 DECISIVE = (
     *("fields", "pearson", "pearson_low", "pearson_high", "pearson_worst", "ssim", "nrmse", "f1", "intensity_pearson"),
     *("coverage_1sd", "coverage_90", "balanced_accuracy", "f1_live", "f1_injured", "f1_dead", "sensitivity_99"),
+    *(f"cells_{true}_as_{seen}" for true in _CLASSES for seen in (*_CLASSES, "missed")),
 )
 PARITY_GREY = 4  # of 65535; rounding alone makes 1, other orders of summation a little more
 NOISE_PX = (256, 320)

@@ -35,7 +35,7 @@ class Predicted:
     log_variance : Tensor or None
         Of the stains' error, in the same unit squared.
     distances : Tensor or None
-        Distance to the edge of the nucleus over the greatest within it, 0 outside.
+        Distance to the edge of the object over the greatest within it, 0 outside.
     mask : Tensor or None
         Logit of "nucleus"; in training only.
     classes : Tensor or None
@@ -60,7 +60,9 @@ class Heads:
     colors : tuple of str
         RRGGBB for each.
     distances : tuple of str
-        The stains whose distance map is learned.
+        The objects whose distance map is learned: "Nuclei", "Cells".
+    outlined_by : tuple of str
+        The stain that each of them is found in; of the same names if not given.
     error_bars, mask, classes : bool
         Whether there are such heads.
     """
@@ -68,6 +70,7 @@ class Heads:
     stains: tuple[str, ...]
     colors: tuple[str, ...]
     distances: tuple[str, ...] = ()
+    outlined_by: tuple[str, ...] = ()
     error_bars: bool = False
     mask: bool = False
     classes: bool = False
@@ -120,14 +123,17 @@ class Heads:
         if predicted.distances is not None:
             shares.append(predicted.distances)
         if predicted.classes is not None:
-            shares.append(torch.softmax(predicted.classes, dim=1)[:, 1:])
+            # A softmax in parts: onnxruntime transposes the frame for its own, which adds a quarter to the time.
+            odds = torch.exp(predicted.classes - predicted.classes.amax(dim=1, keepdim=True))
+            shares.append(odds[:, 1:] / odds.sum(dim=1, keepdim=True))
         return torch.cat(shares, dim=1)
 
     def outputs(self) -> tuple[Output, ...]:
         """Describe the deployed channels, in their order."""
         described = [_stain(name, color) for name, color in zip(self.stains, self.colors, strict=True)]
         described += [_deviation(name) for name in self.stains if self.error_bars]
-        described += [_distance(name) for name in self.distances]
+        stains = self.outlined_by or self.distances
+        described += [_distance(name, stain) for name, stain in zip(self.distances, stains, strict=True)]
         if self.classes:
             described += [_class(name, color) for name, color in zip(CLASSES, CLASS_COLOURS, strict=True)]
         return tuple(described)
@@ -135,17 +141,17 @@ class Heads:
 
 def heads_of(recipe: Recipe) -> Heads:
     """Choose the heads that a recipe asks for."""
-    targets = recipe.data.targets
-    viability = recipe.mode == "viability"
     # The dyes that told the classes apart are what the model shall not need, so it does not learn them.
-    shown = () if viability else targets
+    shown = () if recipe.mode == "viability" else tuple(target for target in recipe.data.targets if target.shown)
+    outlined = [(target.objects.name, target.name) for target in shown if target.objects is not None]
     return Heads(
         stains=tuple(target.name for target in shown),
         colors=tuple(target.color for target in shown),
-        distances=tuple(target.name for target in shown if target.distance_map),
+        distances=tuple(name for name, _ in outlined),
+        outlined_by=tuple(stain for _, stain in outlined),
         error_bars=recipe.mode == "error bars",
         mask=recipe.mode == "lupi",
-        classes=viability,
+        classes=recipe.data.classes is not None,
     )
 
 
@@ -170,13 +176,13 @@ def _deviation(name: str) -> Output:
     )
 
 
-def _distance(name: str) -> Output:
+def _distance(name: str, stain: str) -> Output:
     return Output(
         name=f"{name} distance",
         meaning="distance to the edge of the object over the greatest within it; 0 outside, 65535 = 1",
         color="FFFFFF",
         kind="distance",
-        of=name,
+        of=stain,
         full_scale=1.0,
         unit="1",
     )

@@ -11,14 +11,14 @@ from scipy import ndimage
 from livestain_models._errors import DataError
 from livestain_models.data.fields import Planes, Targets
 from livestain_models.data.scales import Scale
-from livestain_models.objects import segment
+from livestain_models.objects import segment, segment_around
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from livestain_models.data.fields import Field
     from livestain_models.data.scales import Scales
-    from livestain_models.recipe import Classes, Recipe
+    from livestain_models.recipe import Classes, Recipe, Target
 
 __all__ = ["classes_of", "distance_map", "with_learned"]
 
@@ -43,19 +43,22 @@ def with_learned(
     Returns
     -------
     tuple
-        Fields whose targets are stains, distance maps and mask in the order of `heads.Heads`, labels where there
-        are classes; and the scales of all of them.
+        Fields whose targets are stains, distance maps and mask in the order of `heads.Heads`, behind them the dyes
+        that are not shown, labels where there are classes; and the scales of all of them.
     """
-    distances = [number for number, target in enumerate(recipe.data.targets) if target.distance_map]
-    mask = recipe.mode == "lupi"
     if recipe.data.classes is not None:
-        return _with_classes(fields, recipe, say), scales
-    if not distances and not mask:
+        fields = _with_classes(fields, recipe, say)
+    if recipe.mode == "viability":
         return list(fields), scales
-    say(f"finding the objects of {len(fields)} fields")
-    more = (_UNIT,) * (len(distances) + mask)
-    return [_with_maps(field, distances, mask=mask) for field in fields], {
-        instrument: (*of_stains, *more) for instrument, of_stains in scales.items()
+    targets, mask = recipe.data.targets, recipe.mode == "lupi"
+    shown = [number for number, target in enumerate(targets) if target.shown]
+    hidden = [number for number, target in enumerate(targets) if not target.shown]
+    maps = sum(targets[number].objects is not None for number in shown) + mask
+    if maps:
+        say(f"finding the objects of {len(fields)} fields")
+    return [_with_maps(field, recipe, shown, hidden) for field in fields], {
+        instrument: (*(scale[n] for n in shown), *(_UNIT,) * maps, *(scale[n] for n in hidden))
+        for instrument, scale in scales.items()
     }
 
 
@@ -110,16 +113,30 @@ def classes_of(all_cells: np.ndarray, dead_cells: np.ndarray, nuclei: np.ndarray
     return np.asarray(np.concatenate([[0], kinds]).astype(np.uint8)[nuclei])
 
 
-def _with_maps(field: Field, distances: Sequence[int], *, mask: bool) -> Field:
-    stains = field.targets.stains
-    more = [_mapped(stains[number], field.pixel_size_um, distance_map) for number in distances]
-    if mask:
-        more.append(_mapped(stains[0], field.pixel_size_um, lambda labels: (labels > 0).astype(np.uint8)))
-    return replace(field, targets=Targets((*stains, *more)))
+def _with_maps(field: Field, recipe: Recipe, shown: Sequence[int], hidden: Sequence[int]) -> Field:
+    stains = dict(zip((target.name for target in recipe.data.targets), field.targets.stains, strict=True))
+    targets = [recipe.data.targets[number] for number in shown]
+    more = [_mapped(_objects(field, stains, target), distance_map) for target in targets if target.objects is not None]
+    if recipe.mode == "lupi":
+        more.append(_mapped(_objects(field, stains, targets[0]), lambda labels: (labels > 0).astype(np.uint8)))
+    kept = [[field.targets.stains[number] for number in numbers] for numbers in (shown, hidden)]
+    return replace(field, targets=Targets((*kept[0], *more, *kept[1])))
 
 
-def _mapped(stain: Planes, pixel_size_um: float, made: Callable[[np.ndarray], np.ndarray]) -> Planes:
-    return Planes(tuple(made(segment(np.asarray(page[:, :]), pixel_size_um)) for page in stain.pages))
+def _objects(field: Field, stains: Mapping[str, Planes], target: Target) -> Iterator[np.ndarray]:
+    """Find the objects of each plane of a stain."""
+    seeds = target.objects.seeds if target.objects is not None else None
+    for z, page in enumerate(stains[target.name].pages):
+        stain = np.asarray(page[:, :])
+        if seeds is None:
+            yield segment(stain, field.pixel_size_um)
+        else:
+            nuclei = segment(np.asarray(stains[seeds].pages[z][:, :]), field.pixel_size_um)
+            yield segment_around(nuclei, stain, field.pixel_size_um)
+
+
+def _mapped(planes: Iterable[np.ndarray], made: Callable[[np.ndarray], np.ndarray]) -> Planes:
+    return Planes(tuple(made(labels) for labels in planes))
 
 
 def _with_classes(fields: Sequence[Field], recipe: Recipe, say: Callable[[str], None]) -> list[Field]:

@@ -29,7 +29,7 @@ def loss_of(predicted: Predicted, y: Tensor, labels: Tensor | None, heads: Heads
     predicted : Predicted
         Parted by `Heads.split`.
     y : Tensor
-        (N, K, ...) what was to be learned: stains, then distance maps, then the mask.
+        (N, K, ...) what was to be learned: stains, then distance maps, then the mask; what comes behind is not.
     labels : Tensor or None
         (N, H, W) int64 classes.
     heads : Heads
@@ -40,11 +40,17 @@ def loss_of(predicted: Predicted, y: Tensor, labels: Tensor | None, heads: Heads
     dict of str to Tensor
         Weighted scalar terms by name; the loss is their sum.
     """
-    if heads.classes:
-        assert predicted.classes is not None and labels is not None  # noqa: S101, PT018 - the data side saw to it
-        return class_terms(predicted.classes, labels, weights)
-    count = len(heads.stains)
-    real, distances, mask = torch.split(y, [count, len(heads.distances), y.shape[1] - count - len(heads.distances)], 1)
+    terms = image_terms(predicted, y, heads, weights) if heads.stains else {}
+    if predicted.classes is not None:
+        assert labels is not None  # noqa: S101 - the data side saw to it
+        terms |= class_terms(predicted.classes, labels, weights)
+    return terms
+
+
+def image_terms(predicted: Predicted, y: Tensor, heads: Heads, weights: Loss) -> dict[str, Tensor]:
+    """Weigh the terms of stains, their deviations, distance maps and mask."""
+    sizes = [len(heads.stains), len(heads.distances), int(heads.mask)]
+    real, distances, mask, _ = torch.split(y, [*sizes, y.shape[1] - sum(sizes)], 1)
     if predicted.log_variance is not None:
         terms = {"likelihood": beta_nll(predicted.stains, predicted.log_variance, real)}
     else:
@@ -126,7 +132,8 @@ def class_terms(logits: Tensor, labels: Tensor, weights: Loss) -> dict[str, Tens
     of_truth = log_p.gather(1, labels[:, None])[:, 0]  # (N, H, W)
     focal = -((1 - of_truth.exp()) ** weights.focal_gamma * of_truth).mean()
     truth = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(log_p.dtype)  # (N, 4, H, W)
-    return {"focal": focal, "dice": soft_dice(log_p.exp()[:, 1:], truth[:, 1:])}
+    dice = soft_dice(log_p.exp()[:, 1:], truth[:, 1:])
+    return {"focal": weights.classes * focal, "dice": weights.classes * dice}
 
 
 def soft_dice(probability: Tensor, truth: Tensor) -> Tensor:

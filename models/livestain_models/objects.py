@@ -14,12 +14,25 @@ from livestain_models.score import pearson
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ObjectScores", "foreground", "match_cells", "score_objects", "segment", "typical_diameter_um"]
+__all__ = [
+    "ObjectScores",
+    "foreground",
+    "match_cells",
+    "score_objects",
+    "segment",
+    "segment_around",
+    "segment_map",
+    "typical_diameter_um",
+]
 
 _SMOOTHING_UM, _SMOOTHING_PX = 0.5, 2.0  # whichever is less: noise is a matter of pixels, small cells one of um
 _DISTINCT = 4.0  # noise split by Otsu gives 2.7, an even ramp as well
 _SMALLEST_SHARE = 0.15  # of a typical cell's area
 _FEWEST_CELLS = 3
+_EDGE, _HILL = 0.1, 0.15  # of a relative distance map: where objects end, and what parts two of them
+_TIGHT = 1.2  # cells' outlines lie where the root of a membrane stain is so much above Otsu's threshold
+_HALFWAY_UM = 8.0  # how far from a nucleus being far weighs as much as the brightest membrane
+_LARGEST_HOLE_UM2 = 15.0  # larger ones lie between cells, not in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +88,26 @@ def foreground(image: np.ndarray, pixel_size_um: float) -> NDArray[np.bool_]:
     ----------
     Otsu 1979, doi:10.1109/TSMC.1979.4310076.
     """
-    from skimage.filters import threshold_otsu
-
-    smooth = ndimage.gaussian_filter(image.astype(np.float64), _smoothing_px(pixel_size_um))
-    root = np.sqrt(np.clip(smooth - np.percentile(smooth, 1), 0, None))
-    if root.max() == root.min():
-        return np.zeros(image.shape, bool)
-    bright: NDArray[np.bool_] = root > threshold_otsu(root)  # type: ignore[no-untyped-call]
+    root, threshold = _root(image, pixel_size_um)
+    bright: NDArray[np.bool_] = root > threshold
+    if not bright.any():
+        return bright
     dark = root[~bright]
     centre = float(np.median(dark))
     spread = 1.4826 * float(np.median(np.abs(dark - centre)))
     if float(np.median(root[bright])) - centre < _DISTINCT * spread:
         return np.zeros(image.shape, bool)
     return bright
+
+
+def _root(image: np.ndarray, pixel_size_um: float) -> tuple[NDArray[np.float64], float]:
+    """Give the smoothed square root of a stain, and Otsu's threshold; where all is even, one that nothing exceeds."""
+    from skimage.filters import threshold_otsu
+
+    smooth = ndimage.gaussian_filter(image.astype(np.float64), _smoothing_px(pixel_size_um))
+    root = np.sqrt(np.clip(smooth - np.percentile(smooth, 1), 0, None))
+    even = root.max() == root.min()
+    return root, float(root.max() if even else threshold_otsu(root))  # type: ignore[no-untyped-call]
 
 
 def _smoothing_px(pixel_size_um: float) -> float:
@@ -149,6 +169,71 @@ def segment(image: np.ndarray, pixel_size_um: float, diameter_um: float | None =
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     labels = watershed(-depth, markers, mask=bright)  # type: ignore[no-untyped-call]
     return _without_specks(labels, _SMALLEST_SHARE * np.pi / 4 * diameter_px**2)
+
+
+def segment_around(seeds: np.ndarray, image: np.ndarray, pixel_size_um: float) -> NDArray[np.int32]:
+    """Find whole cells in a membrane stain, one around each nucleus; they meet where it is bright, or half-way.
+
+    Parameters
+    ----------
+    seeds : np.ndarray
+        (H, W) integer labels of nuclei, 0 is background.
+    image : np.ndarray
+        (H, W), any number type: a stain of membranes or of whole cells.
+    pixel_size_um : float
+        In the sample.
+
+    Returns
+    -------
+    np.ndarray
+        (H, W) int32, each cell with its nucleus' number.
+
+    References
+    ----------
+    Seeded watershed: Meyer and Beucher 1990, doi:10.1016/1047-3203(90)90014-M.
+    """
+    from skimage.segmentation import watershed
+
+    smooth = ndimage.gaussian_filter(image.astype(np.float64), _smoothing_px(pixel_size_um))
+    dark, bright = np.percentile(smooth, [1, 99])
+    away_um = ndimage.distance_transform_edt(seeds == 0) * pixel_size_um
+    height = (smooth - dark) / max(bright - dark, 1e-12) + away_um / _HALFWAY_UM
+    # Where nuclei are there are cells, so it is not asked whether the stain stands out: in a full dish it hardly does.
+    root, threshold = _root(image, pixel_size_um)
+    inside = (root > _TIGHT * threshold) | (seeds > 0)
+    holes, _ = ndimage.label(~inside)
+    small = np.bincount(holes.ravel()) * pixel_size_um**2 < _LARGEST_HOLE_UM2
+    small[0] = False
+    found = watershed(height, seeds, mask=inside | small[holes])  # type: ignore[no-untyped-call]
+    return np.asarray(found, np.int32)
+
+
+def segment_map(distance: np.ndarray, pixel_size_um: float) -> NDArray[np.int32]:
+    """Find objects in a relative distance map: each of its hills is one, up to the valleys between them.
+
+    Parameters
+    ----------
+    distance : np.ndarray
+        (H, W) float, 1 in the middle of objects, or what a network makes of it, and 0 outside.
+    pixel_size_um : float
+        In the sample.
+
+    Returns
+    -------
+    np.ndarray
+        (H, W) int32; 0 is background, objects from 1 without gaps.
+
+    References
+    ----------
+    Maxima of a given height: Soille 2004, Morphological Image Analysis, section 6.3.4.
+    """
+    from skimage.morphology import h_maxima
+    from skimage.segmentation import watershed
+
+    smooth = ndimage.gaussian_filter(distance.astype(np.float64), _smoothing_px(pixel_size_um))
+    inside = smooth > _EDGE
+    seeds, _ = ndimage.label(h_maxima(smooth, _HILL) * inside)  # type: ignore[no-untyped-call]
+    return np.asarray(watershed(-smooth, seeds, mask=inside), np.int32)  # type: ignore[no-untyped-call]
 
 
 def _without_specks(labels: np.ndarray, smallest_px: float) -> NDArray[np.int32]:

@@ -14,6 +14,7 @@ __all__ = [
     "Augment",
     "Classes",
     "Data",
+    "DistanceMap",
     "Loss",
     "Network",
     "PlanesWanted",
@@ -71,6 +72,22 @@ class PlanesWanted(_Written):
     windows: Literal["centre", "all"] = "centre"
 
 
+class DistanceMap(_Written):
+    """Whose distance map is learned, where the stain shows more than one object or does not part them.
+
+    Attributes
+    ----------
+    name
+        Of the objects, e.g. "Cells"; the predicted channel is called "Cells distance (predicted)".
+    seeds
+        Name of a target that shows one thing in each object, e.g. "Nuclei": the objects are grown from these. Without
+        it they are found in the stain itself.
+    """
+
+    name: str = Field(min_length=1)
+    seeds: str | None = None
+
+
 class Target(_Written):
     """One real stain to learn.
 
@@ -84,13 +101,24 @@ class Target(_Written):
     color
         RRGGBB, for viewers.
     distance_map
-        Also learn each pixel's distance to the edge of its nucleus, for instance segmentation.
+        Also learn each pixel's distance to the edge of its nucleus, for instance segmentation. `{name: Cells, seeds:
+        Nuclei}`: of whole cells, one for each nucleus.
+    shown
+        Predict the stain. Not so for a dye that only tells classes apart; in mode "viability" none is predicted.
     """
 
     name: str
     channel: str = ""
     color: str = Field(default="00BFFF", pattern=r"^[0-9A-Fa-f]{6}$")
-    distance_map: bool = False
+    distance_map: bool | DistanceMap = False
+    shown: bool = True
+
+    @property
+    def objects(self) -> DistanceMap | None:
+        """Whose distance map is learned: that of what the stain shows, if nothing else is said."""
+        if isinstance(self.distance_map, DistanceMap):
+            return self.distance_map
+        return DistanceMap(name=self.name) if self.distance_map else None
 
     @property
     def source(self) -> str:
@@ -99,7 +127,7 @@ class Target(_Written):
 
 
 class Classes(_Written):
-    """How live, injured and dead are told in the training data, for mode "viability".
+    """How live, injured and dead are told in the training data.
 
     Either a label channel (0 background, 1 live, 2 injured, 3 dead), or two dyes: nuclei are segmented on `all_cells`
     and sorted by the ratio of the `dead_cells` dye to it.
@@ -177,7 +205,7 @@ class Data(_Written):
     targets
         The real stains; a plain string is a channel.
     classes
-        For mode "viability".
+        Learn them too; in mode "viability" nothing else.
     planes
         Focal planes that make one input.
     pixel_size_um, plane_spacing_um
@@ -225,6 +253,14 @@ class Data(_Written):
         for dye in (self.classes.all_cells, self.classes.dead_cells) if self.classes else ():
             if dye is not None and dye not in names:
                 raise ValueError(f"classes names the dye {dye!r}, which is none of the targets {names}")
+        mapped = [target.objects for target in self.targets if target.objects is not None]
+        if len({objects.name for objects in mapped}) < len(mapped):
+            raise ValueError(f"every distance map needs a name of its own, got {[one.name for one in mapped]}")
+        for objects in mapped:
+            if objects.seeds is not None and objects.seeds not in names:
+                raise ValueError(
+                    f"distance_map names the seeds {objects.seeds!r}, which is none of the targets {names}"
+                )
         return self
 
 
@@ -329,8 +365,10 @@ class Loss(_Written):
         For mode "gan": the discriminator's word.
     mask
         For mode "lupi": binary cross-entropy and Dice of the nucleus mask.
+    classes
+        Focal loss and Dice of the classes.
     focal_gamma
-        For mode "viability": how strongly easy pixels are discounted.
+        How strongly the focal loss discounts easy pixels.
     """
 
     l1: float = Field(default=1.0, ge=0)
@@ -340,6 +378,7 @@ class Loss(_Written):
     distance: float = Field(default=0.5, ge=0)
     adversarial: float = Field(default=0.02, ge=0)
     mask: float = Field(default=0.5, ge=0)
+    classes: float = Field(default=1.0, ge=0)
     focal_gamma: float = Field(default=2.0, ge=0)
 
 
@@ -355,7 +394,8 @@ class Training(_Written):
     patch_px
         Side of a patch, a multiple of 2**network.levels. Fields that are smaller are mirrored.
     foreground
-        Share of the patches that are drawn around stained pixels; the others are drawn evenly.
+        Share of the patches that are drawn around stained pixels, or, with classes, around each of them alike; the
+        others are drawn evenly.
     learning_rate, weight_decay, warm_up
         Of AdamW; the rate rises over `warm_up` steps and falls along half a cosine.
     ema
@@ -394,7 +434,7 @@ class Recipe(_Written):
     mode
         "regression"; "error bars": also predict the standard deviation of the own error; "gan": with a PatchGAN
         discriminator; "lupi": the nucleus mask as privileged information in training; "viability": live, injured,
-        dead and background.
+        dead and background, and nothing else.
     training_data, intended_use, limitations
         For the card, and for the person who decides whether to trust the model.
     licence
@@ -416,8 +456,12 @@ class Recipe(_Written):
 
     @model_validator(mode="after")
     def _mode_has_what_it_needs(self) -> Self:
-        if (self.mode == "viability") != (self.data.classes is not None):
-            raise ValueError('data.classes and mode "viability" belong together')
+        if self.mode == "viability" and self.data.classes is None:
+            raise ValueError('mode "viability" needs data.classes')
+        if self.data.classes is not None and self.mode not in ("regression", "viability"):
+            raise ValueError(f'data.classes goes with mode "regression" or "viability", not with "{self.mode}"')
+        if self.mode != "viability" and not any(target.shown for target in self.data.targets):
+            raise ValueError('no target is shown; to predict nothing but classes, take mode "viability"')
         if self.mode == "lupi" and len(self.data.targets) != 1:
             raise ValueError('mode "lupi" learns one nuclear stain, give one target')
         if self.network.kind == "unet3d" and self.data.planes.count < 2:

@@ -14,7 +14,7 @@ from livestain_models.bootstrap import Estimate, estimate, mean_estimate
 from livestain_models.calibration import calibration
 from livestain_models.ceiling import noise_ceiling
 from livestain_models.micro_ssim import SampledField, fit_micro_ssim, micro_ssim, sample_field
-from livestain_models.objects import score_objects, segment, typical_diameter_um
+from livestain_models.objects import score_objects, segment, segment_map, typical_diameter_um
 from livestain_models.score import nrmse, pearson, psnr, ssim
 from livestain_models.spectrum import ring_correlation
 from livestain_models.table import CEILING, COPIED, MEAN, MODEL, SCORES, Row, Table
@@ -79,9 +79,9 @@ def score_fields(
 ) -> Table:
     """Score a model.
 
-    Stains are scored by pixels and by cells, deviations as error bars of their stain, distances by pixels, classes
-    as viability. Means over fields, with intervals from resampled places, always the same draws; the classes'
-    counts are summed over fields instead.
+    Stains are scored by pixels and by cells, deviations as error bars of their stain, distances by pixels and by the
+    objects found in them, classes as viability. Means over fields, with intervals from resampled places, always the
+    same draws; the classes' counts are summed over fields instead.
 
     Parameters
     ----------
@@ -212,6 +212,8 @@ class _Book:
                 found["pearson_over_ceiling"] = _share(found["pearson"], ceiling.pearson)
             if output.name in self.cells:
                 found |= _cell_scores(image, real, self.pixel_size_um, diameter_um, real_cells)
+            if output.kind == "distance" and method == MODEL:
+                found |= _map_scores(image, real, self.pixel_size_um)
             self._note(output.name, method, found)
             self.samples[output.name, method].append(sample_field(image, real))
         if ceiling is not None:
@@ -276,6 +278,12 @@ def _cell_scores(
 ) -> dict[str, float]:
     found = asdict(score_objects(image, real, pixel_size_um, diameter_um=diameter_um, real_cells=real_cells))
     return {name: float(value) for name, value in found.items() if name in SCORES}
+
+
+def _map_scores(image: np.ndarray, real: np.ndarray, pixel_size_um: float) -> dict[str, float]:
+    guess, truth = segment_map(image, pixel_size_um), segment_map(real, pixel_size_um)
+    found = asdict(score_objects(image, real, pixel_size_um, predicted_cells=guess, real_cells=truth))
+    return {name: float(found[name]) for name in ("f1", "count_error", "area_error")}
 
 
 def _share(value: float, ceiling: float) -> float:

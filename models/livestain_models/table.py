@@ -15,6 +15,7 @@ __all__ = ["CEILING", "COPIED", "MEAN", "MODEL", "SCORES", "Row", "Score", "Tabl
 
 MODEL, COPIED, MEAN, CEILING = "model", "input copied", "mean of the stain", "noise ceiling"
 _CARD_PREFIX = {MODEL: "", COPIED: "input_copied_", MEAN: "mean_", CEILING: "ceiling_"}
+_CLASSES = ("missed", "live", "injured", "dead")  # of a confusion matrix; row 0 is what is no cell
 _CARD_BASELINE = ("pearson", "ssim", "nrmse", "f1")
 
 
@@ -168,7 +169,7 @@ class Table:
 
         The first output's names are plain ("pearson", "pearson_low", "pearson_high", "pearson_worst",
         "input_copied_pearson", "mean_pearson", "ceiling_pearson"); another output's carry its name in front
-        ("membrane_pearson").
+        ("membrane_pearson"). "cells_dead_as_live" is the share of the dead cells that were taken for live.
         """
         flat: dict[str, float] = {"fields": float(len(self.fields))}
         for row in self.rows:
@@ -183,6 +184,8 @@ class Table:
                     flat |= {f"{prefix}{name}_low": found.low, f"{prefix}{name}_high": found.high}
                 if row.method == MODEL and name == "pearson" and found.worst is not None:
                     flat[f"{prefix}{name}_worst"] = found.worst
+            if row.method in self.confusions:
+                flat |= {f"{prefix}{name}": share for name, share in _confused(self.confusions[row.method]).items()}
         return {name: value for name, value in flat.items() if math.isfinite(value)}
 
     def _about(self) -> str:
@@ -218,6 +221,16 @@ class Table:
             for name, score in SCORES.items()
             if name in used
         ]
+
+
+def _confused(confusion: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Of each true class, which share was taken for which."""
+    return {
+        f"{true}_as_{seen}": count / sum(row)
+        for true, row in zip(_CLASSES[1:], confusion[1:], strict=True)
+        for seen, count in zip(_CLASSES, row, strict=True)
+        if sum(row)
+    }
 
 
 def _markdown(cells: list[list[str]]) -> str:

@@ -5,7 +5,7 @@
     python -m livestain_models.train_zoo pairs/ volumes/ trainings/
 
 The livestain command does the work, as it would for anyone; this only says what is what. Runs with other seeds, that
-is other cells, are kept for the scores. About half an hour on two cores.
+is other cells, are kept for the scores. About an hour on two cores.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ PACKAGES = {
     "nuclei-lupi": ("lupi", 600),
     "nuclei-error-bars": ("error_bars", 700),
     "viability-demo": ("viability", 1000),
+    "cells-demo": ("cells", 3600),
 }
 LIMITS = "never saw a real cell, what it draws on real images means nothing"
 
@@ -43,7 +44,7 @@ def settings(name: str) -> list[str]:
     """Say how a package's training differs from its recipe."""
     recipe, steps = PACKAGES[name]
     limitations = LIMITS
-    if recipe == "viability":
+    if recipe in ("viability", "cells"):
         limitations += (
             "; the published patent application US 2022/0383986 concerns the classification of cells' viability by a "
             "network from phase images with focal and Dice loss, take advice before you use such a model commercially"
@@ -61,7 +62,7 @@ def settings(name: str) -> list[str]:
         f"train.steps={steps}",
         "train.batch=4",
         # Small ones where nothing but the kind of model is to be shown: all of them travel with the wheel.
-        *(() if name in ("nuclei-demo", "viability-demo") else ("network.base=8",)),
+        *(() if name in ("nuclei-demo", "viability-demo", "cells-demo") else ("network.base=8",)),
     ]
 
 

@@ -40,7 +40,7 @@ class Look:
     Parameters
     ----------
     score : float
-        Mean over stains of Pearson's r over all validation pixels; for classes the mean F1 over those that occur.
+        Mean over stains, of Pearson's r over all validation pixels, and over the classes that occur, of their F1.
     each : dict of str to float
         The same by stain or class.
     deviation_factor : float
@@ -83,17 +83,23 @@ def look_at(
         To score on in place of those.
     """
     fields = fields or data.parts.validation or data.parts.train
-    pooled: list[tuple[np.ndarray, np.ndarray]] = []
+    pooled: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
     for number, shown in enumerate(_some(fields)):
         windows = shown.windows(recipe.data.planes)
         window = windows[len(windows) // 2]
         rows, columns = _middle(shown.size_px, model.multiple_px)
         shares = predict(model, shown.input(window, rows, columns))
-        real = _real(shown, window, rows, columns, data)
-        pooled.append((shares, real))
+        real = to_units(shown.target(window, rows, columns), data.scales[shown.instrument])
+        labels = shown.labels_of(rows, columns)
+        pooled.append((shares, real, labels))
         if number == 0 and preview is not None:
-            _draw(preview, shown, shown.input(window, rows, columns), shares, real, data)
-    return _class_look(pooled) if data.heads.classes else _stain_look(pooled, data)
+            truth = labels if labels is not None and not data.heads.stains else real[0]
+            _draw(preview, shown, shown.input(window, rows, columns), shares, truth, data)
+    stains = len(data.heads.stains)
+    each = _stain_scores([(shares, real) for shares, real, _ in pooled], data)
+    each |= _class_scores([(shares[-3:], labels) for shares, _, labels in pooled if labels is not None])
+    factor = _deviation_factor([(shares, real) for shares, real, _ in pooled], stains) if data.heads.error_bars else 1.0
+    return Look(float(np.mean(list(each.values()))) if each else 0.0, each, factor)
 
 
 def predict(model: Deployed, planes: np.ndarray) -> np.ndarray:
@@ -153,23 +159,13 @@ def _middle(size_px: tuple[int, int], multiple_px: int) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _real(shown: Field, window: Sequence[int], rows: slice, columns: slice, data: Prepared) -> np.ndarray:
-    """Read what the deployed channels should show: (C, H, W) in network units, or (1, H, W) labels."""
-    if data.heads.classes:
-        labels = shown.labels_of(rows, columns)
-        assert labels is not None  # noqa: S101 - `prepare` made them
-        return labels[None]
-    return to_units(shown.target(window, rows, columns), data.scales[shown.instrument])
-
-
-def _stain_look(pooled: Sequence[tuple[np.ndarray, np.ndarray]], data: Prepared) -> Look:
+def _stain_scores(pooled: Sequence[tuple[np.ndarray, np.ndarray]], data: Prepared) -> dict[str, float]:
     each = {}
     for number, name in enumerate(data.heads.stains):
         # Over all pixels of all fields at once: a field without cells has no correlation of its own.
         predicted = np.concatenate([shares[number].ravel() for shares, _ in pooled])
         each[name] = pearson(predicted[None], np.concatenate([real[number].ravel() for _, real in pooled])[None])
-    factor = _deviation_factor(pooled, len(data.heads.stains)) if data.heads.error_bars else 1.0
-    return Look(float(np.mean(list(each.values()))), each, factor)
+    return each
 
 
 def _deviation_factor(pooled: Sequence[tuple[np.ndarray, np.ndarray]], stains: int) -> float:
@@ -182,24 +178,22 @@ def _deviation_factor(pooled: Sequence[tuple[np.ndarray, np.ndarray]], stains: i
     return float(np.quantile(found, ONE_SIGMA)) if found.size else 1.0
 
 
-def _class_look(pooled: Sequence[tuple[np.ndarray, np.ndarray]]) -> Look:
+def _class_scores(pooled: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     each = {}
     for number, name in enumerate(("live", "injured", "dead"), start=1):
         hits = wrong = 0
-        for shares, real in pooled:
-            guess, truth = classes_seen(shares) == number, real[0] == number
+        for shares, labels in pooled:
+            guess, truth = classes_seen(shares) == number, labels == number
             hits += int((guess & truth).sum())
             wrong += int((guess ^ truth).sum())
         if hits + wrong:
             each[name] = 2 * hits / (2 * hits + wrong)
-    return Look(float(np.mean(list(each.values()))) if each else 0.0, each)
+    return each
 
 
-def _draw(file: Path, shown: Field, planes: np.ndarray, shares: np.ndarray, real: np.ndarray, data: Prepared) -> None:
-    if data.heads.classes:
-        predicted, truth = classes_seen(shares).astype(np.float32), real[0].astype(np.float32)
-        stain, unit = "Class", "1 live, 2 injured, 3 dead"
-    else:
-        predicted, truth = shares[0] * STAIN_RANGE, real[0]
-        stain, unit = data.heads.stains[0], "relative"
+def _draw(file: Path, shown: Field, planes: np.ndarray, shares: np.ndarray, truth: np.ndarray, data: Prepared) -> None:
+    predicted, stain, unit = classes_seen(shares[-3:]), "Class", "1 live, 2 injured, 3 dead"
+    if data.heads.stains:
+        predicted, stain, unit = shares[0] * STAIN_RANGE, data.heads.stains[0], "relative"
+    predicted, truth = predicted.astype(np.float32), truth.astype(np.float32)
     picture(file, planes, predicted, truth, shown.pixel_size_um, stain=stain, unit=unit, title=shown.name)

@@ -86,7 +86,8 @@ class Patches(Dataset[Batch]):  # type: ignore[misc] # torch counts as untyped h
     batch : int
         Patches a step, over all processes.
     foreground : float
-        Share of the patches that are drawn around stained pixels.
+        Share of the patches that are drawn around stained pixels; where there are classes, around each of those that
+        a field has equally often, so that the rare ones are seen.
     seed : int
     rank, world : int
         Number of this process, and of all.
@@ -251,11 +252,25 @@ class Patches(Dataset[Batch]):  # type: ignore[misc] # torch counts as untyped h
         z = 0 if field.targets.shape[1] == 1 else window[(len(window) - 1) // 2]
         if (number, z) not in self._maps:
             every = slice(None)
-            units = to_units(field.target(window, every, every), self._scales[field.instrument])
-            # From background to the bright end: dust far brighter than that counts no more than a cell.
-            means = _block_means(units.clip(0, 1).mean(0))
+            labels = field.labels_of(every, every)
+            if labels is None or not labels.any():
+                units = to_units(field.target(window, every, every), self._scales[field.instrument])
+                # From background to the bright end: dust far brighter than that counts no more than a cell.
+                weight = units.clip(0, 1).mean(0)
+            else:
+                weight = _evenly(labels)
+            means = _block_means(weight)
             self._maps[number, z] = np.cumsum(means.ravel() + 1e-6)
         return self._maps[number, z]
+
+
+def _evenly(labels: np.ndarray) -> np.ndarray:
+    """Weigh pixels so that each class but the background (0) has the same sum."""
+    counts = np.bincount(labels.ravel())
+    weights = np.divide(1.0, counts, out=np.zeros(counts.size), where=counts > 0) * labels.size
+    weights[0] = 0.0
+    found: np.ndarray = weights[labels]
+    return found
 
 
 def _block_means(image: np.ndarray) -> np.ndarray:
