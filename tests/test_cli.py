@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,6 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from livestain_models.package import Package
 
@@ -30,7 +30,7 @@ def livestain(*arguments: object, folder: Path, status: int = 0) -> str:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A short demo, run once: the folder it ran in and what it printed."""
     folder = tmp_path_factory.mktemp("demo")
-    return folder, livestain("demo", "--seconds", 6, "--out", "here", folder=folder)
+    return folder, livestain("demo", "--seconds", 4, "--out", "here", folder=folder)
 
 
 def only_run(folder: Path) -> Path:
@@ -42,7 +42,8 @@ def test_the_demo_stains_every_frame_and_says_where_to_look(demo: tuple[Path, st
     folder, said = demo
     run = only_run(folder)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d-demo", run.name)
-    assert "completed: 32 of 32 frames acquired, 0 missing; 30 predictions made" in said  # and 2 true fluorescence
+    # 8 time points of bright field, four phase steps and true fluorescence
+    assert "completed: 48 of 48 frames acquired, 0 missing; 8 predictions made" in said
     assert "0 pending" in said
     assert "frame in the core to prediction on disk" in said
     for hint in ("napari", "livestain stats", "demo.png"):
@@ -56,6 +57,43 @@ def test_the_demo_leaves_a_picture_of_four_panels(demo: tuple[Path, str]) -> Non
         assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 1000
 
 
+def test_the_demo_leaves_the_cells_and_two_pictures(demo: tuple[Path, str]) -> None:
+    folder, said = demo
+    run = only_run(folder)
+    for name in ("cells.parquet", "summary.parquet", "tracks.geff", "masses.png", "survival.png"):
+        assert (run / name).exists(), name
+    assert "8 time points measured" in said
+    assert "dry mass   median" in said
+    assert livestain("cells", run, folder=folder).splitlines()[0] in said
+    written = livestain("cells", run, "--csv", "c.csv", "--summary-csv", "s.csv", "--ctc", "ctc", folder=folder)
+    assert [Path(line).name for line in written.split()] == ["c.csv", "s.csv", "ctc"]
+    rows = (folder / "c.csv").read_text().splitlines()
+    assert "dry_mass_pg" in rows[0]
+    assert len(rows) > 8 * 20
+    assert len((folder / "s.csv").read_text().splitlines()) == 1 + 8
+    assert len(list((folder / "ctc").glob("mask*.tif"))) == 8
+
+
+def test_a_run_is_measured_again_from_the_command_line(demo: tuple[Path, str]) -> None:
+    folder, _ = demo
+    before = livestain("cells", only_run(folder), folder=folder)
+    assert "8 time points measured" in livestain("measure", only_run(folder), "--again", folder=folder)
+    assert livestain("cells", only_run(folder), folder=folder) == before
+
+
+def test_an_empty_field_is_taken_and_a_full_one_refused(demo: tuple[Path, str]) -> None:
+    folder, _ = demo
+    experiment = only_run(folder) / "experiment.yaml"
+    said = livestain("empty-field", experiment, "--out", "full.npz", folder=folder, status=1)
+    assert "objects" in said
+    empty = experiment.with_name("empty.yaml")
+    text = experiment.read_text()
+    assert "- - Scope\n    - CellsPerMm2\n    - 1500" in text
+    empty.write_text(text.replace("- - Scope\n    - CellsPerMm2\n    - 1500", "- - Scope\n    - CellsPerMm2\n    - 0"))
+    assert "empty_field: empty.npz" in livestain("empty-field", empty, "--out", "empty.npz", folder=folder)
+    assert (folder / "empty.npz").exists()
+
+
 def test_a_second_demo_goes_beside_the_first(demo: tuple[Path, str], tmp_path: Path) -> None:
     for _ in range(2):
         livestain("demo", "--seconds", 1, "--fps", 2, "--size", 128, folder=tmp_path)
@@ -66,7 +104,7 @@ def test_a_second_demo_goes_beside_the_first(demo: tuple[Path, str], tmp_path: P
 def test_stats_as_json(demo: tuple[Path, str]) -> None:
     folder, _ = demo
     found = json.loads(livestain("stats", only_run(folder), "--json", folder=folder))
-    assert (found["frames_acquired"], found["frames_stained"], found["frames_pending"]) == (32, 30, 0)
+    assert (found["frames_acquired"], found["frames_stained"], found["frames_pending"]) == (48, 8, 0)
     for boundary in ("net_ms", "host_to_host_ms", "camera_to_screen_ms", "camera_to_disk_ms"):
         row = found[boundary]
         assert 0 < row["p50"] <= row["p95"] <= row["p99"] <= row["max"]
@@ -76,8 +114,8 @@ def test_check_recover_and_backfill_of_a_sound_run_change_nothing(demo: tuple[Pa
     folder, _ = demo
     run = only_run(folder)
     assert "0 planes damaged, 0 predictions owed" in livestain("check", run, folder=folder)
-    assert "32 frames are on disk and whole, predictions owed: 0" in livestain("recover", run, folder=folder)
-    assert "30 predictions made" in livestain("backfill", run, folder=folder)
+    assert "48 frames are on disk and whole, predictions owed: 0" in livestain("recover", run, folder=folder)
+    assert "8 predictions made" in livestain("backfill", run, folder=folder)
 
 
 def test_check_finds_a_plane_that_was_damaged(tmp_path: Path) -> None:
@@ -149,7 +187,18 @@ def test_a_run_that_owes_predictions_says_so_and_exits_with_1(
 
 def test_every_command_explains_itself_with_an_example(tmp_path: Path) -> None:
     said = livestain("--help", folder=tmp_path)
-    for command in ("demo", "run", "collect", "check", "stats", "recover", "backfill"):
+    for command in (
+        "demo",
+        "run",
+        "collect",
+        "check",
+        "stats",
+        "recover",
+        "backfill",
+        "measure",
+        "cells",
+        "empty-field",
+    ):
         assert command in said
         assert f"Example: livestain {command}" in livestain(command, "--help", folder=tmp_path)
     assert "models" in said

@@ -1,4 +1,4 @@
-"""The command line: `livestain demo | run | collect | check | stats | recover | backfill | models`."""
+"""The command line: `livestain demo | run | collect | check | stats | recover | backfill | measure | cells | ...`."""
 
 from __future__ import annotations
 
@@ -83,19 +83,26 @@ def _options(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder that the run folder is made in.")] = Path("livestain-runs"),
     seconds: Annotated[float, typer.Option(min=1, help="Length of the time-lapse.")] = 30,
-    fps: Annotated[float, typer.Option(min=0.1, max=50, help="Frames a second.")] = 5,
+    fps: Annotated[float, typer.Option(min=0.1, max=50, help="Time points a second, six frames each.")] = 2,
     size: Annotated[int, typer.Option(min=64, max=4096, help="Side of the camera's frame in pixels.")] = 512,
     seed: Annotated[int, typer.Option(help="Seed of the simulated cells.")] = 1,
 ) -> None:
     """Run a time-lapse on the simulated microscope: no hardware, no torch, no network.
 
+    A time point is 20 minutes of the cells' time: bright field, stained as it comes, four phase steps for the dry mass,
+    and the true nuclei to compare with. Every cell is measured and followed.
+
     Example: livestain demo --seconds 10
     """
-    from livestain._demo import demo_experiment, demo_picture
+    from livestain._demo import demo_experiment, demo_picture, demo_survival
+    from livestain.measure.overview import overview_of
 
     experiment = demo_experiment(out, seconds=seconds, fps=fps, size_px=size, seed=seed)
     result = _run(experiment, experiment.run_folder("demo"))
     picture = demo_picture(result.folder)
+    if result.measured and result.measured.finished:
+        demo_survival(result.folder)
+        console.print(f"\n{overview_of(result.folder)}", soft_wrap=True)
     console.print(f"\npicture   {picture}\nlook on   napari {result.folder / 'images.ome.zarr'}", soft_wrap=True)
     console.print(f"          livestain stats {result.folder}", soft_wrap=True)
     _exit(result)
@@ -158,13 +165,17 @@ def collect(
 
 
 def _run(experiment: Any, folder: Path) -> Result:
-    from livestain._report import Progress, print_stats
+    from livestain._report import Progress, print_measured, print_stats
     from livestain._session import run_experiment
 
     with Progress(console) as progress:
-        result = run_experiment(experiment, folder, on_ready=progress.ready, on_progress=progress.update)
+        result = run_experiment(
+            experiment, folder, on_ready=progress.ready, on_progress=progress.update, on_measured=progress.measured
+        )
     console.print(f"\n{result.folder}", soft_wrap=True)
     print_stats(console, result.stats)
+    if result.measured:
+        print_measured(console, result.measured)
     return result
 
 
@@ -264,3 +275,86 @@ def backfill(
     with Progress(console) as progress:
         found = fill(folder, provider=provider, on_progress=progress.backfilled)
     print_stats(console, found)
+
+
+@app.command()
+def measure(
+    folder: Folder,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="An experiment file whose measure section and optics to take instead; begins anew."),
+    ] = None,
+    *,
+    again: Annotated[bool, typer.Option("--again", help="Begin anew.")] = False,
+) -> None:
+    """Measure the cells of a run from disk: mass, growth, viability, lineage; goes on where it was stopped.
+
+    Example: livestain measure livestain-runs/2026-11-22-demo
+    """
+    from livestain._measure_run import measure_run
+    from livestain._reading import load_experiment
+    from livestain._report import Progress, print_measured
+    from livestain._stop import Stop
+
+    chosen = None if settings is None else load_experiment(settings)
+    stop = Stop()
+    with stop.on_signals(), Progress(console) as progress:
+        done = measure_run(
+            folder, settings=chosen, again=again, on_progress=progress.measured, stop=lambda: stop.times > 0
+        )
+    print_measured(console, done)
+    if stop.times:
+        console.print("stopped; the same command goes on from there", style="yellow")
+        raise typer.Exit(INTERRUPTED)
+    if not done.finished:
+        remedy = f"livestain backfill {folder}, then livestain measure {folder}"
+        console.print(f"{done.waiting} time points owe predictions: {remedy}", style="yellow", soft_wrap=True)
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def cells(
+    folder: Folder,
+    csv: Annotated[Path | None, typer.Option(help="Write every cell at every time point as CSV.")] = None,
+    summary_csv: Annotated[Path | None, typer.Option(help="Write one row a position and time point as CSV.")] = None,
+    anndata: Annotated[Path | None, typer.Option(help="Write AnnData (.h5ad).")] = None,
+    ctc: Annotated[Path | None, typer.Option(help="Write Cell Tracking Challenge files into this folder.")] = None,
+) -> None:
+    """Say what was measured of a run's cells; or write the tables for other programs.
+
+    Example: livestain cells livestain-runs/2026-11-22-demo --csv cells.csv
+    """
+    from livestain.measure.overview import overview_of
+    from livestain.measure.products import write_ctc
+    from livestain.measure.table import write_anndata, write_csv
+
+    if csv:
+        write_csv(folder, csv)
+    if summary_csv:
+        write_csv(folder, summary_csv, "summary")
+    if anndata:
+        write_anndata(folder, anndata)
+    written = [*(path for path in (csv, summary_csv, anndata) if path), *(write_ctc(folder, ctc) if ctc else ())]
+    for path in written:
+        console.print(str(path), soft_wrap=True)
+    if not written:
+        console.print(overview_of(folder), soft_wrap=True)
+
+
+@app.command("empty-field")
+def empty_field(
+    experiment: Annotated[Path, typer.Argument(help="An experiment with phase steps.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The calibration to write.")] = Path("empty_field.npz"),
+    repeats: Annotated[int, typer.Option(min=1, help="Sets of frames to average.")] = 8,
+) -> None:
+    """Take the light of an empty field, which phase from steps is measured against.
+
+    Move the stage to a place without cells first, or put in a dish with medium only.
+
+    Example: livestain empty-field experiment.yaml --out empty_field.npz
+    """
+    from livestain._empty_field import take_empty_field
+    from livestain._reading import load_experiment
+
+    take_empty_field(load_experiment(experiment), out, repeats=repeats)
+    console.print(f"{out}\nto use it: measure.phase.empty_field: {out}", soft_wrap=True)

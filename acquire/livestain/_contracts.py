@@ -39,6 +39,11 @@ def check_sequence(core: CMMCorePlus, sequence: useq.MDASequence) -> None:
                 f"sequence.channels[{i}]: the rig has no preset {channel.config!r} in group {channel.group!r} "
                 f"(there: {there}). Name one of these, or give the channel its group."
             )
+        if channel.z_offset and not sequence.z_plan:
+            raise ExperimentError(
+                f"sequence.channels[{i}]: z_offset {channel.z_offset:g} would have no effect, because an offset counts "
+                "from the planes of a z_plan and there is none. Add z_plan: {relative: [0]}."
+            )
     if sequence.z_plan and not core.getFocusDevice():
         raise ExperimentError("sequence.z_plan needs a focus drive, but the rig gives the core none.")
     if (sequence.grid_plan or len(sequence.stage_positions) > 1) and not core.getXYStageDevice():

@@ -24,6 +24,9 @@ _PLAINLY = {
     "instance of Stain": "write a mapping: {model: nuclei-demo, channel: BF}",
     "invalid character in hour": "write a time as seconds or as a mapping: {minutes: 5}",
     "Field required": "it is missing",
+    "Unable to extract tag": "it needs a method: steps, defocus or given",
+    "does not match any of the expected tags": "method must be steps, defocus or given",
+    "Extra inputs are not permitted": "there is no such field here",
 }
 
 __all__ = ["explain", "fault", "refuse_unknown", "refuse_unknown_useq"]

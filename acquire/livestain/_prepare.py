@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from livestain._contracts import check_contracts, check_sequence, lay_out
 from livestain._rig import Camera, camera_of, camera_through, close_core, open_core
 from livestain._stain import OnnxModel
+from livestain.measure.measuring import check_measure
 from livestain_models.package import Package, load_package
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def prepare(experiment: Experiment) -> Iterator[Prepared]:
         camera = camera_through(core, experiment)
         check_contracts(experiment, [package.contract for package in packages], camera)
         sequence, layout = lay_out(experiment, [package.contract for package in packages], camera)
+        if experiment.measure is not None:
+            check_measure(experiment, layout, [o for package in packages for o in package.contract.outputs])
         for stain, package in zip(experiment.stains, packages, strict=True):
             models.append(open_model(stain, package, camera.height, camera.width))
         yield Prepared(core, camera, packages, tuple(models), sequence, layout)

@@ -18,11 +18,12 @@ _SOFTWARE = ("livestain", "pymmcore-plus", "useq-schema", "onnxruntime", "onnxru
 
 
 def stains_header(experiment: Experiment, ready: Prepared) -> list[dict[str, Any]]:
-    """Say in the journal what `livestain backfill` has to know of each stain."""
+    """Say in the journal what `livestain backfill` and `livestain measure` have to know of each stain."""
     return [
         stain.model_dump(mode="json")
         | {"model": absolute_model(stain.model)}
         | {"planes": package.contract.planes.count, "weights_sha256": package.contract.weights_sha256}
+        | {"outputs": [{"name": output.name, "kind": output.kind} for output in package.contract.outputs]}
         for stain, package in zip(experiment.stains, ready.packages, strict=True)
     ]
 

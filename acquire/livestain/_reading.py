@@ -37,6 +37,8 @@ def load_experiment(path: Path | str) -> Experiment:
         data["stains"] = [_resolve_model(stain, path.parent) for stain in data["stains"]]
     elif data.get("stains") is None:
         data.pop("stains", None)
+    if isinstance(data.get("measure"), dict):
+        data["measure"] = _resolve_calibration(data["measure"], path.parent)
     if data.get("output") is None:
         data.pop("output", None)
     return _validate(Experiment, data, document)
@@ -62,7 +64,7 @@ def load_rig(path: Path | str) -> Rig:
 
 
 def save_experiment(experiment: Experiment, path: Path) -> None:
-    """Write an experiment, and a copy of its rig's .cfg beside it, so that both can be run again.
+    """Write an experiment, and copies of its rig's .cfg and calibration beside it, so that it can be run again.
 
     Raises
     ------
@@ -77,10 +79,23 @@ def save_experiment(experiment: Experiment, path: Path) -> None:
         # Not exclude_unset: useq could not read a setup event back without the defaults of its action.
         "sequence": experiment.sequence.model_dump(mode="json", exclude_none=True),
         "stains": [stain.model_dump(mode="json", exclude_defaults=True) for stain in stains],
+        **_measure_section(experiment, path.parent),
         # The name is left out: to run it again is another run.
         "output": experiment.output.model_dump(mode="json", exclude={"name"}, exclude_defaults=True),
     }
     path.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+
+
+def _measure_section(experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """Give the section as it is written, its calibration copied beside the file."""
+    if experiment.measure is None:
+        return {}
+    plain = experiment.measure.model_dump(mode="json", exclude_none=True)
+    empty_field = getattr(experiment.measure.phase, "empty_field", None)
+    if empty_field is not None:
+        (folder / "empty_field.npz").write_bytes(empty_field.read_bytes())
+        plain["phase"]["empty_field"] = "empty_field.npz"
+    return {"measure": plain}
 
 
 def absolute_model(model: str) -> str:
@@ -114,6 +129,13 @@ def _resolve_model(stain: Any, here: Path) -> Any:
     if isinstance(stain, dict) and isinstance(stain.get("model"), str) and (here / stain["model"]).exists():
         return stain | {"model": str((here / stain["model"]).resolve())}
     return stain
+
+
+def _resolve_calibration(measure: Any, here: Path) -> Any:
+    phase = measure.get("phase")
+    if isinstance(phase, dict) and isinstance(phase.get("empty_field"), str):
+        return measure | {"phase": phase | {"empty_field": here / Path(phase["empty_field"]).expanduser()}}
+    return measure
 
 
 def _validate(model: type[M], data: Any, document: Document) -> M:

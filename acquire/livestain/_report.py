@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from livestain._latency import Percentiles, RunStats
+    from livestain._measure_run import Measured
     from livestain._prepare import Prepared
     from livestain._run import Status
 
-__all__ = ["OwnConsole", "Progress", "described", "print_stats"]
+__all__ = ["OwnConsole", "Progress", "described", "print_measured", "print_stats"]
 
 
 class OwnConsole(Console):
@@ -99,6 +100,10 @@ class Progress:
         """Show how far backfill is."""
         self._show("backfilling", done, total, f"{done} predictions made")
 
+    def measured(self, done: int) -> None:
+        """Show how far the measurement is."""
+        self._show("measuring cells", done, None, f"{done} time points measured")
+
     def _show(self, what: str, done: int, total: int | None, text: str) -> None:
         self._bar.update(self._task, description=what, completed=done, total=total, text=text)
         if not self._console.is_terminal and time.monotonic() >= self._next_line_s:
@@ -116,6 +121,15 @@ def print_stats(console: Console, stats: RunStats) -> None:
         table.add_row(meaning, *_numbers(stats.latency[name]))
     table.add_row("frame in the core to raw frame on disk", *_numbers(stats.raw_camera_to_disk_ms))
     console.print(table)
+
+
+def print_measured(console: Console, measured: Measured) -> None:
+    """Say what was measured, and where it is."""
+    console.print(f"{measured.time_points} time points measured", soft_wrap=True)
+    for file in measured.files:
+        console.print(f"  {file}", soft_wrap=True)
+    for note in measured.notes:
+        console.print(f"  {note}", style="yellow", soft_wrap=True)
 
 
 def described(stats: RunStats) -> str:

@@ -14,6 +14,7 @@ from livestain._inputs import Inputs
 from livestain._journal import JOURNAL_NAME, read_header, read_lines
 from livestain._latest import Latest, Viewer
 from livestain._ledger import Ledger, wanted_inputs
+from livestain._measure_run import MeasuringThread, measure_run
 from livestain._prepare import open_model, prepare
 from livestain._provenance import provenance_of, stains_header
 from livestain._reading import save_experiment
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from livestain._experiment import Experiment
     from livestain._frame import Stained
     from livestain._latency import RunStats
+    from livestain._measure_run import Measured
     from livestain._prepare import Prepared
     from livestain._run import Status
 
@@ -55,6 +57,8 @@ class Result:
         How many frames the sequence asked for, None if that is not known beforehand.
     troubles
         What went wrong without ending the run, as sentences.
+    measured
+        What was measured of the cells; None where that was not asked for, or is left to `livestain measure`.
     """
 
     folder: Path
@@ -62,6 +66,7 @@ class Result:
     stats: RunStats
     expected: int | None
     troubles: tuple[str, ...]
+    measured: Measured | None = None
 
     @property
     def complete(self) -> bool:
@@ -78,6 +83,7 @@ def run_experiment(
     on_ready: Callable[[Prepared], None] = lambda _: None,
     on_progress: Callable[[Status], None] | None = None,
     on_stained: Callable[[Stained], None] | None = None,
+    on_measured: Callable[[int], None] = lambda _: None,
     stop: Stop | None = None,
 ) -> Result:
     """Acquire, stain and store one experiment.
@@ -94,6 +100,8 @@ def run_experiment(
         Called about ten times a second with the status. If it raises it is switched off.
     on_stained
         A viewer: called in a thread of its own with the newest prediction. If it raises it is switched off.
+    on_measured
+        Called with the count of measured time points while the rest is measured, once all frames are on disk.
     stop
         Asks the run to end; Ctrl-C and SIGTERM ask it too.
 
@@ -122,7 +130,28 @@ def run_experiment(
             journal = folder / JOURNAL_NAME
             stats = Ledger(read_header(journal), read_lines(journal)).stats()
             log.info("run %s: %s", reason, stats.as_json())
-    return Result(folder, reason, stats, ready.layout.n_frames, tuple(troubles))
+            measured = _measure_the_rest(experiment, folder, stop, on_measured, troubles)
+    return Result(folder, reason, stats, ready.layout.n_frames, tuple(troubles), measured)
+
+
+def _measure_the_rest(
+    experiment: Experiment, folder: Path, stop: Stop, on_measured: Callable[[int], None], troubles: list[str]
+) -> Measured | None:
+    """Measure what the thread beside the run did not come to; its failure is a trouble, and not the run's end."""
+    if experiment.measure is None:
+        return None
+    asked = stop.times
+    try:
+        measured = measure_run(folder, on_progress=on_measured, stop=lambda: stop.times > asked)
+    except Exception as error:
+        log.warning("the measurement failed", exc_info=error)
+        troubles.append(f"the cells could not be measured: {error} Once that is mended: livestain measure {folder}")
+        return None
+    if not measured.finished:
+        owed = f"{measured.waiting} time points owe predictions" if measured.waiting else "it was stopped"
+        remedy = f"livestain backfill {folder}, then " if measured.waiting else ""
+        troubles.append(f"the cells are not measured to the end: {owed}. To go on: {remedy}livestain measure {folder}")
+    return measured
 
 
 def _acquire(
@@ -150,6 +179,7 @@ def _acquire(
         depth=max(8, (experiment.output.write_buffer_mb << 20) // frame_bytes),
         stain_remaining=experiment.output.stain_remaining,
     )
+    measuring = MeasuringThread(store.folder, experiment, store.images.read) if experiment.measure else None
     watch = _Watch(lambda: path.status(ready.layout.n_frames, stop), on_progress)
     try:
         reason = path.run(ready.sequence, stop, watch)
@@ -157,9 +187,11 @@ def _acquire(
         latest.close()
         if viewer:
             viewer.close()
+        if measuring:
+            measuring.close()
         stainer.close()
     missing = [path.first_missing] if path.first_missing else []
-    troubles = [*missing, *stainer.troubles, *watch.troubles, *([viewer.trouble] if viewer and viewer.trouble else [])]
+    troubles = [*missing, *stainer.troubles, *watch.troubles, *_said(viewer), *_said(measuring)]
     late_s = path.late_interval_s
     if late_s is not None:
         troubles.append(
@@ -167,6 +199,10 @@ def _acquire(
             "movements take longer than that. The images' time scale is the measured one."
         )
     return reason, troubles, late_s
+
+
+def _said(helper: Viewer | MeasuringThread | None) -> list[str]:
+    return [helper.trouble] if helper and helper.trouble else []
 
 
 class _Watch:

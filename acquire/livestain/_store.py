@@ -7,6 +7,7 @@ import logging
 import shutil
 import time
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import filelock
@@ -20,7 +21,7 @@ from livestain._lines import header_line, iso_time, layout_from_header, raw_line
 from livestain._ome import groups, read_interval_s, read_windows, write_group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from livestain._frame import Place
     from livestain._layout import Layout
 
-__all__ = ["Store", "crc32_of", "refuse_existing"]
+__all__ = ["Store", "crc32_of", "locked", "refuse_existing"]
 
 log = logging.getLogger("livestain")
 
@@ -277,6 +278,23 @@ def _lock(folder: Path) -> filelock.BaseFileLock:
     except OSError as error:
         raise StoreError(f"cannot lock {folder}: {error.strerror}. Is the folder writable?") from error
     return lock
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[Layout]:
+    """Take a run folder for this process, to add to it what is not frames; give its layout.
+
+    Raises
+    ------
+    StoreError
+        If the folder is no run, or is being written by another process.
+    """
+    layout = layout_from_header(read_header(folder / JOURNAL_NAME))
+    lock = _lock(folder)
+    try:
+        yield layout
+    finally:
+        lock.release()
 
 
 def refuse_existing(folder: Path) -> None:

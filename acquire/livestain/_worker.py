@@ -33,6 +33,7 @@ class Worker(threading.Thread):
         self.error: BaseException | None = None
         # Waited for instead of `join`: Ctrl-C within CPython 3.11's `join` marks a running thread as ended.
         self._done = threading.Event()
+        self._woken = threading.Event()
 
     def run(self) -> None:
         """Do the work; called by `start`."""
@@ -44,6 +45,14 @@ class Worker(threading.Thread):
                 self._on_error(error)
         finally:
             self._done.set()
+
+    def pause(self, timeout_s: float) -> None:
+        """Wait within the work, for as long as said or until `wake`."""
+        self._woken.wait(timeout_s)
+
+    def wake(self) -> None:
+        """End this pause and every later one."""
+        self._woken.set()
 
     @property
     def done(self) -> bool:

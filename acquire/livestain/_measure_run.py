@@ -1,0 +1,162 @@
+"""Measures a run in a thread beside it, and to its end afterwards; `livestain measure` does the latter alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from livestain._errors import ExperimentError
+from livestain._images import Images
+from livestain._reading import load_experiment
+from livestain._store import locked
+from livestain._worker import Worker
+from livestain.measure.measuring import STATE_NAME, Measuring
+from livestain.measure.products import make_products
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from livestain._experiment import Experiment
+    from livestain._frame import Place
+
+__all__ = ["Measured", "MeasuringThread", "measure_run"]
+
+log = logging.getLogger("livestain")
+
+_IDLE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How a measurement ended.
+
+    Attributes
+    ----------
+    time_points
+        Measured, of all positions.
+    waiting
+        Time points that owe predictions; the tables end before them.
+    finished
+        Whether the run is measured to its end.
+    files
+        What was made of the tables.
+    notes
+        What could not be made, and why.
+    """
+
+    time_points: int
+    waiting: int
+    finished: bool
+    files: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class MeasuringThread:
+    """Measures while a run goes on; if it fails the run does not, and `livestain measure` makes up for it.
+
+    Parameters
+    ----------
+    folder, experiment, read
+        As for `Measuring`.
+    """
+
+    def __init__(self, folder: Path, experiment: Experiment, read: Callable[[Place], NDArray[np.uint16]]) -> None:
+        self._folder, self._experiment, self._read = folder, experiment, read
+        self._stop = False
+        self.trouble: str | None = None
+        self._worker = Worker("measure", self._work)
+        self._worker.start()
+
+    def _work(self) -> None:
+        if sys.platform == "linux":  # the model's frames come first; elsewhere threads have no niceness of their own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        try:
+            measuring = Measuring(self._folder, self._experiment, self._read)
+            while not self._stop:
+                if not measuring.step(lambda: self._stop):
+                    self._worker.pause(_IDLE_S)
+            measuring.close()
+        except Exception as error:
+            self.trouble = (
+                f"the measurement failed ({type(error).__name__}: {error}); the run is not touched by it. To "
+                f"measure it from disk: livestain measure {self._folder}"
+            )
+            log.warning("the measurement failed", exc_info=error)
+
+    def close(self) -> None:
+        """Save how far it came and end the thread."""
+        self._stop = True
+        self._worker.wake()
+        self._worker.wait()
+
+
+def measure_run(
+    folder: Path,
+    *,
+    settings: Experiment | None = None,
+    again: bool = False,
+    on_progress: Callable[[int], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Measured:
+    """Measure a run that has ended, or go on where that was stopped.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    settings
+        An experiment whose measure section and optics are taken in place of the run's own; begins anew.
+    again
+        Begin anew.
+    on_progress
+        Called with the count of measured time points after each.
+    stop
+        Asked after each time point; a measurement that was stopped is taken up by the next call.
+
+    Raises
+    ------
+    LivestainError
+        If the folder is no run, has no measure section, lacks what the measurement needs, or is being written.
+    """
+    experiment = load_experiment(folder / "experiment.yaml")
+    if settings is not None:
+        rig = experiment.rig.model_copy(update={"optics": settings.rig.optics or experiment.rig.optics})
+        experiment = experiment.model_copy(update={"measure": settings.measure, "rig": rig})
+    if experiment.measure is None:
+        raise ExperimentError(
+            f"{folder} was run without a measure section. Write one into a copy of its experiment.yaml (docs/cells.md "
+            f"says how) and run: livestain measure {folder} --settings COPY.yaml"
+        )
+    with locked(folder) as layout:
+        if again or settings is not None:
+            for name in (STATE_NAME, *(f"{t}.{kind}" for t in ("cells", "summary") for kind in ("arrow", "parquet"))):
+                (folder / name).unlink(missing_ok=True)
+        measuring = Measuring(folder, experiment, Images(folder, layout).read)
+        stopped = False
+
+        def asked() -> bool:
+            nonlocal stopped
+            on_progress(measuring.measured)
+            stopped = stopped or stop()
+            return stopped
+
+        try:
+            while not stopped and measuring.step(asked):
+                pass
+        except BaseException:
+            measuring.close()
+            raise
+        if stopped or measuring.waiting or not measuring.ended:
+            measuring.close()
+            return Measured(measuring.measured, measuring.waiting, finished=False)
+        measuring.finish()
+        made = make_products(folder, measuring.layout)
+    return Measured(measuring.measured, 0, finished=True, files=made.files, notes=made.notes)

@@ -1,0 +1,1 @@
+"""What the pictures say about every cell: segments, tracks, mass, viability, tables."""

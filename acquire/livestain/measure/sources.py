@@ -1,0 +1,174 @@
+"""Which channels of a run the measurement reads: nuclei, cells, classes and phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from livestain._errors import ExperimentError
+from livestain._experiment import PhaseFromDefocus, PhaseFromSteps, PhaseGiven
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from livestain._experiment import Experiment, Measure, Rig
+    from livestain._layout import Layout
+
+__all__ = ["CLASSES", "Channel", "Sources", "find_sources"]
+
+CLASSES = ("live", "injured", "dead")
+Kind = Literal["distance", "stain", "phase", "image"]
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel that is measured on: its number in the images, its name, and what its grey levels mean."""
+
+    number: int
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The channels of one run.
+
+    Attributes
+    ----------
+    nuclei, cells
+        What nuclei and cells are segmented on; at least one of them.
+    classes
+        Channel numbers of live, injured and dead, or None.
+    phase
+        Channel numbers of the phase images: four steps, one stack, or the given phase. Empty without.
+    """
+
+    nuclei: Channel | None
+    cells: Channel | None
+    classes: tuple[int, int, int] | None
+    phase: tuple[int, ...]
+
+
+def find_sources(experiment: Experiment, layout: Layout, outputs: Sequence[Mapping[str, Any]]) -> Sources:
+    """Find the channels that `experiment.measure` asks for, or those that a model made for it.
+
+    Parameters
+    ----------
+    experiment
+        What was or will be run.
+    layout
+        Its channels.
+    outputs
+        What the models' outputs are, as `livestain_models.contract.Output` has it: {"name", "kind"}.
+
+    Raises
+    ------
+    ExperimentError
+        If a channel that is named is not there, nothing can be segmented, or phase lacks what it needs.
+    """
+    measure = experiment.measure
+    assert measure is not None  # noqa: S101  (the caller asked)
+    kinds = {f"{output['name']} (predicted)": str(output["kind"]) for output in outputs}
+    there = _Named(layout, kinds, measure)
+    nuclei = there.find("nuclei", measure.nuclei, _default_nuclei(kinds))
+    cells = there.find("cells", measure.cells, _default_cells(kinds, measure))
+    if nuclei is None and cells is None:
+        raise ExperimentError(
+            "measure: no channel shows where the cells are. Add a stain whose model predicts a distance map or nuclei "
+            "(`livestain models list`), or name a channel: measure.nuclei or measure.cells."
+        )
+    phase = _phase_channels(measure, there)
+    check_phase(measure, experiment.rig, layout)
+    return Sources(nuclei, cells, _classes(layout, kinds), phase)
+
+
+def check_phase(measure: Measure, rig: Rig, layout: Layout) -> None:
+    """Refuse a measurement that would have to guess a pixel size, a wavelength, an aperture or a plane.
+
+    Raises
+    ------
+    ExperimentError
+        With what is missing and where it belongs.
+    """
+    if layout.pixel_size_um <= 0:
+        raise ExperimentError(
+            "measure: the pixel size is unknown, and areas, speeds and masses need it. Add ConfigPixelSize and "
+            "PixelSize_um lines to the .cfg, or pixel_size_um to the rig."
+        )
+    phase, optics = measure.phase, rig.optics
+    has_mass = phase is not None and not (isinstance(phase, PhaseGiven) and phase.rad_per_grey is None)
+    if has_mass and optics is None:
+        raise ExperimentError(
+            "measure.phase: the wavelength of the transmitted light is unknown, and mass needs it. Add it to the rig: "
+            "optics: {wavelength_um: 0.55}."
+        )
+    if isinstance(phase, PhaseFromDefocus):
+        if optics is None or optics.objective_na is None or optics.condenser_na is None:
+            raise ExperimentError(
+                "measure.phase: phase from defocus needs both numerical apertures. Add them to the rig: "
+                "optics: {wavelength_um: 0.55, objective_na: 0.75, condenser_na: 0.3}."
+            )
+        for image in layout.images:
+            if image.n_z < 2 or image.z_step_um is None:
+                raise ExperimentError(
+                    f"measure.phase: phase from defocus needs two or more evenly spaced focal planes, but "
+                    f"{image.name or 'the sequence'} has {image.n_z}. Give the sequence a z_plan, such as "
+                    "{range: 6, step: 3}, and let the channel keep do_stack."
+                )
+
+
+class _Named:
+    """Finds channels by the name that a person writes: with or without " (predicted)"."""
+
+    def __init__(self, layout: Layout, kinds: Mapping[str, str], measure: Measure) -> None:
+        self._layout, self._kinds = layout, kinds
+        self._phase = measure.phase.channel if isinstance(measure.phase, PhaseGiven) else None
+
+    def find(self, field: str, written: str | None, default: str | None) -> Channel | None:
+        name = written or default
+        if name is None:
+            return None
+        number = self._layout.channel(name)
+        if number is None:
+            number = self._layout.channel(f"{name} (predicted)")
+        if number is None:
+            there = ", ".join(repr(channel.name.removesuffix(" (predicted)")) for channel in self._layout.channels)
+            raise ExperimentError(f"measure.{field}: the run has no channel {name!r}. There are: {there}.")
+        found = self._layout.channels[number]
+        kind: Kind = "phase" if found.name == self._phase else "image"
+        if found.predicted:
+            kind = "distance" if self._kinds.get(found.name) == "distance" else "stain"
+        return Channel(number, found.name, kind)
+
+
+def _default_nuclei(kinds: Mapping[str, str]) -> str | None:
+    of_nuclei = [name for name in kinds if not name.startswith("Cell")]
+    distances = [name for name in of_nuclei if kinds[name] == "distance"]
+    stains = [name for name in of_nuclei if kinds[name] == "stain" and name.startswith(("Nuclei", "DNA", "DAPI"))]
+    return next(iter([*distances, *stains]), None)
+
+
+def _default_cells(kinds: Mapping[str, str], measure: Measure) -> str | None:
+    distances = [name for name in kinds if kinds[name] == "distance" and name.startswith("Cell")]
+    membranes = [name for name in kinds if kinds[name] == "stain" and name.startswith("Membrane")]
+    given = [measure.phase.channel] if isinstance(measure.phase, PhaseGiven) else []
+    return next(iter([*distances, *membranes, *given]), None)
+
+
+def _classes(layout: Layout, kinds: Mapping[str, str]) -> tuple[int, int, int] | None:
+    numbers = [layout.channel(f"{name.capitalize()} (predicted)") for name in CLASSES]
+    if any(n is None or kinds.get(layout.channels[n].name) != "class" for n in numbers):
+        return None
+    live, injured, dead = (n for n in numbers if n is not None)
+    return live, injured, dead
+
+
+def _phase_channels(measure: Measure, there: _Named) -> tuple[int, ...]:
+    match measure.phase:
+        case PhaseFromSteps(channels=names):
+            found = [there.find(f"phase.channels[{i}]", name, None) for i, name in enumerate(names)]
+        case PhaseFromDefocus(channel=name) | PhaseGiven(channel=name):
+            found = [there.find("phase.channel", name, None)]
+        case _:
+            found = []
+    return tuple(channel.number for channel in found if channel is not None)

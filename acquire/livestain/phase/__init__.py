@@ -1,0 +1,1 @@
+"""Phase images: from four interference steps, from defocus, and how well each can be trusted."""
