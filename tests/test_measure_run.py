@@ -219,6 +219,62 @@ def test_other_settings_can_be_tried_on_a_run(run: Path, tmp_path: Path) -> None
     same(cells, read_cells(run))
 
 
+def test_the_shipped_experiment_is_one_of_these() -> None:
+    shipped = load_experiment(shipped_folder() / "simulated_cells.yaml")
+    assert shipped.measure is not None
+    assert shipped.rig.optics is not None
+    assert shipped.rig.optics.model_dump(exclude_none=True) == {**OPTICS, "medium_index": 1.0}
+
+
+def test_a_phase_that_takes_the_steps_the_other_way_is_said_and_weighs_nothing(tmp_path: Path) -> None:
+    wrong = with_measure(interval_s=600, phase=STEPS_PHASE | {"sign": 1, "coherence_um": 18})
+    result = run_experiment(wrong, tmp_path / "run")
+    assert result.complete
+    cells = read_cells(tmp_path / "run")
+    assert cells.num_rows > 20
+    assert not np.isfinite(cells["dry_mass_pg"].to_numpy()).any()
+    assert sum("sign of the phase steps to -1" in reason for reason in cells["reason"].to_pylist()) > 20
+
+
+def test_two_focal_planes_of_bright_field_weigh_cells(tmp_path: Path) -> None:
+    """The model's masks, the plane nearest to 0 stained; the sign of z is found."""
+    planes = experiment(2)
+    optics = type(planes.rig.optics).model_validate(OPTICS | {"focus_offset_um": -2})
+    sequence = planes.sequence.replace(channels=[{"config": "BF", "exposure": 10}], z_plan={"relative": [-4, 0]})
+    measure = type(planes.measure).model_validate({"interval_s": 600, "phase": {"method": "defocus", "channel": "BF"}})
+    properties = [p for p in planes.rig.properties if p[1] != "SecondsPerExposure"]
+    rig = planes.rig.model_copy(
+        update={"optics": optics, "properties": [*properties, ("Scope", "SecondsPerExposure", 300)]}
+    )
+    changed = planes.model_copy(update={"rig": rig, "sequence": sequence, "measure": measure})
+    run_experiment(changed, tmp_path / "run")
+    cells = read_cells(tmp_path / "run")
+    mass, border = cells["dry_mass_pg"].to_numpy(), np.array(cells["at_border"].to_pylist())
+    assert np.isfinite(mass[~border]).mean() > 0.9
+    assert 110 < np.median(mass[~border & np.isfinite(mass)]) < 180  # cells of 105 to 210 pg
+    assert {m for m in cells["mass_method"].to_pylist() if m} == {"defocus, mask-supported"}
+
+
+def test_phase_without_a_scale_gives_relative_mass(tmp_path: Path) -> None:
+    """The simulated membrane stands in for a phase image: it too is bright in cells and dark beside them."""
+    given = experiment(3)
+    sequence = given.sequence.replace(channels=[{"config": "Membrane", "exposure": 10}], z_plan=None)
+    measure = type(given.measure).model_validate(
+        {"interval_s": 600, "phase": {"method": "given", "channel": "Membrane", "zero_grey": 100}}
+    )
+    changed = given.model_copy(update={"sequence": sequence, "measure": measure, "stains": ()})
+    result = run_experiment(changed, tmp_path / "run")
+    assert result.troubles == ()
+    cells = read_cells(tmp_path / "run")
+    assert cells.num_rows > 20
+    assert not np.isfinite(cells["dry_mass_pg"].to_numpy()).any()
+    relative = cells["relative_dry_mass"].to_numpy()
+    seen = ~np.array(cells["gap"].to_pylist())
+    assert np.isfinite(relative[seen]).mean() > 0.9
+    assert np.nanmedian(relative) > 1000
+    assert all("relative" in reason for reason in np.array(cells["reason"].to_pylist())[seen])
+
+
 def test_the_run_folder_says_how_it_was_measured(run: Path) -> None:
     again = load_experiment(run / "experiment.yaml")
     assert again.measure == experiment().measure

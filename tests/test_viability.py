@@ -16,7 +16,7 @@ from livestain._errors import LivestainError
 from livestain.measure.class_probabilities import cell_probabilities
 from livestain.measure.deaths import times_of_death, viable_fraction
 from livestain.measure.viability import States, Viability
-from livestain.measure.viability_model import ViabilitySettings, emission_of
+from livestain.measure.viability_model import ViabilitySettings, emission_of, emission_of_scores
 from tests.simulated_culture import DEMO_CONFUSION, INTERVAL_S, classified, culture
 
 LIVE, INJURED, DEAD = (0.9, 0.06, 0.04), (0.2, 0.6, 0.2), (0.03, 0.07, 0.9)
@@ -343,3 +343,18 @@ def test_the_interval_holds_the_fraction(dead: list[float]) -> None:
 def test_beliefs_that_do_not_fit_are_refused() -> None:
     with pytest.raises(LivestainError, match="belief from 0 to 1"):
         viable_fraction(["live", "dead"], [0.1, np.nan])
+
+
+def test_a_package_says_how_it_takes_each_class() -> None:
+    shares = {"live": (0.9, 0.1, 0.0), "injured": (0.3, 0.6, 0.1), "dead": (0.0, 0.02, 0.98)}
+    scores = {
+        f"viability_cells_{true}_as_{seen}": share
+        for true, row in shares.items()
+        for seen, share in zip(shares, row, strict=True)
+    }
+    emission = emission_of_scores(scores | {"nuclei_pearson": 0.9, "viability_cells_live_as_missed": 0.01})
+    assert emission is not None
+    assert np.allclose(np.sum(emission, axis=1), 1)
+    assert np.allclose(emission, list(shares.values()), atol=0.01)
+    assert np.min(emission) > 0  # what never happened in a test can happen
+    assert emission_of_scores({"nuclei_pearson": 0.9}) is None

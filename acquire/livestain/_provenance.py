@@ -24,6 +24,7 @@ def stains_header(experiment: Experiment, ready: Prepared) -> list[dict[str, Any
         | {"model": absolute_model(stain.model)}
         | {"planes": package.contract.planes.count, "weights_sha256": package.contract.weights_sha256}
         | {"outputs": [{"name": output.name, "kind": output.kind} for output in package.contract.outputs]}
+        | {"confusion": {key: value for key, value in package.contract.scores.items() if "_as_" in key}}
         for stain, package in zip(experiment.stains, ready.packages, strict=True)
     ]
 

@@ -26,10 +26,10 @@ from livestain.measure.segment import Plane
 from livestain.measure.sources import find_sources
 from livestain.measure.summary import SummaryTable, summarised
 from livestain.measure.table import CellTable
-from livestain.measure.viability_model import ViabilitySettings
+from livestain.measure.viability_model import ViabilitySettings, emission_of_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -81,6 +81,7 @@ class Measuring:
         self._follower = Follower(folder, experiment.sequence)
         self.layout: Layout = self._follower.layout
         self._sources: Sources = find_sources(experiment, self.layout, outputs)
+        self._confusion = {k: v for stain in header["stains"] for k, v in stain.get("confusion", {}).items()}
         self._phase = phase_maker(experiment, self.layout)
         self._positions = [self._position() for _ in self.layout.images]
         provenance = self._provenance(header)
@@ -258,7 +259,9 @@ class Measuring:
         scale = None
         if has_mass and optics is not None:
             scale = MassScale(layout.pixel_size_um, optics.wavelength_um, self._measure.alpha_ml_per_g)
-        viability = viability_settings(self._experiment, layout) if self._sources.classes else None
+        viability = None
+        if self._sources.classes:
+            viability = viability_settings(self._experiment, layout, self._confusion)
         return Position(height_um, width_um, layout.pixel_size_um, self._phase, scale, viability)
 
     def _provenance(self, header: dict[str, Any]) -> dict[str, Any]:
@@ -304,7 +307,7 @@ def check_measure(experiment: Experiment, layout: Layout, outputs: Sequence[Outp
     sources = find_sources(experiment, layout, [{"name": output.name, "kind": output.kind} for output in outputs])
     phase_maker(experiment, layout)
     if sources.classes:
-        viability_settings(experiment, layout)
+        viability_settings(experiment, layout, {})
 
 
 def phase_maker(experiment: Experiment, layout: Layout) -> PhaseMaker | None:
@@ -326,8 +329,10 @@ def phase_maker(experiment: Experiment, layout: Layout) -> PhaseMaker | None:
     return PhaseFromFrames(optics, [] if plan is None else list(plan), layout.pixel_size_um)
 
 
-def viability_settings(experiment: Experiment, layout: Layout) -> ViabilitySettings:
-    """Give what is assumed of the cells' deaths.
+def viability_settings(
+    experiment: Experiment, layout: Layout, confusion: Mapping[str, float | str]
+) -> ViabilitySettings:
+    """Give what is assumed of the cells' deaths, and how the model errs by its package's `confusion`.
 
     Raises
     ------
@@ -335,4 +340,6 @@ def viability_settings(experiment: Experiment, layout: Layout) -> ViabilitySetti
         If the time between two frames is not known.
     """
     assert experiment.measure is not None  # noqa: S101  (the caller asked)
-    return ViabilitySettings(interval_s=experiment.measure.interval_s or layout.interval_s)
+    return ViabilitySettings(
+        interval_s=experiment.measure.interval_s or layout.interval_s, emission=emission_of_scores(confusion)
+    )

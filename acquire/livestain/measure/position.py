@@ -104,8 +104,12 @@ class Position:
     def add(self, seen: Seen) -> Followed:
         """Take the next time point; give what is final with it."""
         found = segment(seen.nuclei, seen.cells, pixel_size_um=self._pixel_size_um)
-        features = self._measured(seen, found)
-        self._features[seen.t], self._outlines[seen.t] = features, found
+        self._outlines[seen.t] = found
+        return self.follow(self._measured(seen, found))
+
+    def follow(self, features: Features) -> Followed:
+        """Take the next time point, measured already; give what is final with it."""
+        self._features[features.t] = features
         return self._followed(self._tracker.add(features.detections()))
 
     def see_again(self, seen: Seen) -> None:

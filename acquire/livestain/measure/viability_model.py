@@ -11,14 +11,24 @@ from scipy.linalg import expm
 from livestain._errors import LivestainError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["DEAD", "STATES", "Emission", "StateModel", "ViabilitySettings", "emission_of", "normalised"]
+__all__ = [
+    "DEAD",
+    "STATES",
+    "Emission",
+    "StateModel",
+    "ViabilitySettings",
+    "emission_of",
+    "emission_of_scores",
+    "normalised",
+]
 
 STATES = ("live", "injured", "dead")
 DEAD = 2
+_RARE = 0.005
 _ERRS = 0.02  # what a class head without a confusion matrix is thought to err at least, to each other class
 
 Emission = tuple[tuple[float, float, float], ...]
@@ -163,6 +173,28 @@ def emission_of(confusion: Sequence[Sequence[float]]) -> Emission:
     counts = counts[-3:, -3:] + 1
     rates = counts / counts.sum(axis=1, keepdims=True)
     return tuple((float(a), float(b), float(c)) for a, b, c in rates)
+
+
+def emission_of_scores(scores: Mapping[str, float | str]) -> Emission | None:
+    """Read how a model takes each true class from its package's scores; None where these do not say.
+
+    Parameters
+    ----------
+    scores
+        With keys such as "viability_cells_dead_as_live": the share of the dead cells that were taken for live ones.
+    """
+    found = {
+        (true, seen): float(value)
+        for true in STATES
+        for seen in STATES
+        for key, value in scores.items()
+        if key.endswith(f"cells_{true}_as_{seen}")
+    }
+    if len(found) < len(STATES) ** 2:
+        return None
+    # What never happened in a test of some hundred cells can happen.
+    shares = np.array([[found[true, seen] for seen in STATES] for true in STATES]) + _RARE
+    return tuple((float(a), float(b), float(c)) for a, b, c in normalised(shares))
 
 
 def normalised(rows: NDArray[np.float64]) -> NDArray[np.float64]:
