@@ -299,6 +299,14 @@ def test_edge_cases(frames: list[list[Cell]]) -> None:
             assert sorted(before.cell) == sorted(now.cell)
 
 
+def test_no_cell_is_there_twice_however_badly_cells_are_seen() -> None:
+    tracker = Tracker(Tracking(), field_um(60), field_um(60))
+    for _, found in watch(2, 150, 10, 60, Faults(missed=0.08, pieces=0.08, merged=0.08)):
+        for done in tracker.add(found):
+            cells = done.cells()["cell"]
+            assert len(cells) == len(np.unique(cells)), f"t={done.t}"
+
+
 def test_thousands_of_cells() -> None:
     rng = np.random.default_rng(0)
     at = np.stack(np.indices((64, 64)), axis=-1).reshape(-1, 2) * 30.0 + rng.uniform(5, 20, (4096, 2))

@@ -125,6 +125,9 @@ class Window:
             for gap in page.gaps
             if (gap[1:] + page.drift_um >= 0).all() and (gap[1:] + page.drift_um <= limit).all()
         ]
+        # Splits that are undone and opened again can bridge a time point twice, or one that a cell was seen at.
+        seen = set(page.owner.tolist())
+        page.gaps = list({gap[0]: gap for gap in page.gaps if gap[0] not in seen}.values())
         if not page.observed and not page.gaps:
             return None
         owners, count = np.unique(page.owner, return_counts=True)
