@@ -15,7 +15,7 @@ from hypothesis import settings
 from tests import model_builders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from livestain_models.package import Package
 
@@ -27,6 +27,17 @@ pymmcore_plus.configure_logging(file=None, log_to_stderr=False)
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 PIXEL_SIZE_UM = 0.325  # of the simulated microscope
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For torch: small tensors gain nothing from more, and on a busy machine OpenMP's threads wait for one another."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

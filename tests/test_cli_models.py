@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from livestain import _cli_models
@@ -25,20 +24,12 @@ from tests import model_builders
 from tests.training_pairs import write_pairs, write_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TARGET = {"name": "Nuclei", "channel": "nuclei/{field}.tif", "distance_map": True}
 SHIPPED = ("cells", "error_bars", "gan", "large", "lupi", "nuclei", "planes", "stains", "viability", "volume")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from more, and on a busy machine OpenMP's threads wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def models(*arguments: object, status: int = 0) -> str:

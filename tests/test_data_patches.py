@@ -17,19 +17,12 @@ from livestain_models.data.patches import Patches
 from livestain_models.normalise import FieldContrast, LocalContrast
 from livestain_models.recipe import Augment, Data, PlanesWanted
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PLAIN = Augment(
     flips=False, rotate_deg=0, scale=(1, 1), shear=0, gamma=(1, 1), gain=(1, 1), offset=0, noise=(0, 0), blur_px=(0, 0)
 )
 SCALES = {"unnamed": (Scale(100.0, 1000.0),)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors gain nothing from more, and on a busy machine OpenMP's threads wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def field(name="a", size=(320, 272), depth=1, seed=0, **more):

@@ -24,26 +24,18 @@ from livestain_models.validation import precise_batchnorm
 from tests.model_builders import contract
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor
 
     from livestain_models.package import Package
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ONE_STAIN = Heads(("Nuclei",), ("00BFFF",))
 TWO_STAINS = Heads(("Nuclei", "Membrane"), ("00BFFF", "FF8C00"))
 EVERYTHING = Heads(("Nuclei", "Membrane"), ("00BFFF", "FF8C00"), ("Nuclei",), error_bars=True, mask=True, classes=True)
 SMALL = {"base": 4, "levels": 2}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from more, and on a busy machine OpenMP's threads wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def shaken(net: nn.Module) -> nn.Module:

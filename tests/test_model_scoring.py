@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 
 from livestain._stain import OnnxModel
 from livestain_models._errors import DataError
@@ -23,25 +22,18 @@ from livestain_models.train import train
 from tests.training_pairs import PIXEL_SIZE_UM, write_pairs, write_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from livestain_models.package import Package
     from livestain_models.score_fields import Scored
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TARGETS = [
     {"name": "Nuclei", "channel": "nuclei/{field}.tif", "distance_map": True},
     {"name": "Membrane", "channel": "membrane/{field}.tif", "distance_map": True},
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from more, and on a busy machine OpenMP's threads wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

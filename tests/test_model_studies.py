@@ -7,7 +7,6 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from PIL import Image
 
 from livestain_models._errors import DataError, LivestainError
@@ -16,19 +15,11 @@ from livestain_models.studies import study_instruments, study_learning_curve
 from tests.training_pairs import write_pairs, write_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FEW = {"train__steps": 4, "train__validate_every": 4, "network": {"base": 4, "levels": 2}}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from more, and on a busy machine OpenMP's threads wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

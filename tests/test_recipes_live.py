@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 import yaozarrs
 
@@ -18,12 +17,11 @@ from tests.test_cli_models import SHIPPED, models
 from tests.test_run import acquire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from livestain_models.contract import Contract
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("one_thread")]
 
 SIDE_PX = 192
 SMALL = [["Camera", "Width", SIDE_PX], ["Camera", "Height", SIDE_PX]]
@@ -49,15 +47,6 @@ PREDICTED = {
     "viability": ["Live", "Injured", "Dead"],
     "cells": ["Nuclei", "Membrane", "Nuclei distance", "Cells distance", "Live", "Injured", "Dead"],
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from more, and on a busy machine OpenMP's threads wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
