@@ -31,14 +31,14 @@ _LABELS = {"survival": "cells alive", "death": "cells dead before they divide", 
 
 
 def draw_masses(path: Path, table: CellTable, *, unit: str = "pg", highlighted: int = 3, title: str = "") -> Path:
-    """Draw dry mass against time, each family of cells as one connected tree, up to the deaths.
+    """Draw the dry mass of whole cells against time, each family as one connected tree, up to the deaths.
 
     Parameters
     ----------
     path
         .png or .svg.
     table
-        Cell table with position, cell, parent, time_s, state and dry_mass_pg.
+        Cell table with position, cell, parent, time_s, state, at_border and dry_mass_pg.
     unit
         Of the masses, where they are relative.
     highlighted
@@ -50,7 +50,9 @@ def draw_masses(path: Path, table: CellTable, *, unit: str = "pg", highlighted: 
         matplotlib is not installed, the name ends in something else, columns are missing, or no cell has a mass.
     """
     _check(path)
-    columns = read_columns(table, ("position", "time_s", "cell", "dry_mass_pg"))
+    columns = read_columns(table, ("position", "time_s", "cell", "dry_mass_pg", "at_border"))
+    # At the border it is the mass of the part in the field.
+    columns["dry_mass_pg"] = np.where(columns["at_border"], np.nan, columns["dry_mass_pg"])
     if not (np.isfinite(columns["dry_mass_pg"]) & (columns["dry_mass_pg"] > 0)).any():
         raise LivestainError(
             f"No cell of the table has a mass ({columns['cell'].size} rows), so there is nothing to draw. Masses need "
@@ -61,7 +63,7 @@ def draw_masses(path: Path, table: CellTable, *, unit: str = "pg", highlighted: 
     for history in histories:
         families.setdefault((history.position, history.root), []).append(history)
     chosen = sorted(families, key=lambda name: _interest(families[name]), reverse=True)[:highlighted]
-    figure, axes = _sheet(title or "Dry mass by family")
+    figure, axes = _sheet(title or "Dry mass of whole cells, by family")
     for name, members in families.items():
         if name not in chosen:
             _draw_tree(axes, columns, members, None)
