@@ -9,6 +9,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from threadpoolctl import threadpool_limits
+
 from livestain._errors import ExperimentError
 from livestain._images import Images
 from livestain._reading import load_experiment
@@ -79,11 +81,12 @@ class MeasuringThread:
         if sys.platform == "linux":  # the model's frames come first; elsewhere threads have no niceness of their own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         try:
-            measuring = Measuring(self._folder, self._experiment, self._read)
-            while not self._stop:
-                if not measuring.step(lambda: self._stop):
-                    self._worker.pause(_IDLE_S)
-            measuring.close()
+            with threadpool_limits(1, user_api="blas"):
+                measuring = Measuring(self._folder, self._experiment, self._read)
+                while not self._stop:
+                    if not measuring.step(lambda: self._stop):
+                        self._worker.pause(_IDLE_S)
+                measuring.close()
         except Exception as error:
             self.trouble = (
                 f"the measurement failed ({type(error).__name__}: {error}); the run is not touched by it. To "
@@ -135,7 +138,8 @@ def measure_run(
             f"{folder} was run without a measure section. Write one into a copy of its experiment.yaml (docs/cells.md "
             f"says how) and run: livestain measure {folder} --settings COPY.yaml"
         )
-    with locked(folder) as layout:
+    # Its matrices are small: on several cores BLAS's threads wait for one another, and take the cores from the model.
+    with locked(folder) as layout, threadpool_limits(1, user_api="blas"):
         if again or settings is not None:
             for name in (STATE_NAME, *(f"{t}.{kind}" for t in ("cells", "summary") for kind in ("arrow", "parquet"))):
                 (folder / name).unlink(missing_ok=True)
