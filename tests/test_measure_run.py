@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import yaozarrs
+import zarr
+from scipy import ndimage
 
 from livestain._errors import LivestainError
 from livestain._experiment import Experiment
@@ -103,6 +106,17 @@ def test_labels_hold_the_numbers_of_the_table(run: Path) -> None:
         outlines, nuclei = labels.read(0, t)
         assert set(np.unique(outlines)) - {0} == named
         assert set(np.unique(nuclei)) <= named | {0}
+
+
+def test_phase_lies_beside_the_images_in_rad(run: Path) -> None:
+    phase = zarr.open_array(run / "phase.ome.zarr" / "0", mode="r")
+    assert (phase.shape, phase.dtype) == ((6, 1, 1, 256, 256), np.float32)
+    labels = LabelImages(run, measuring.Follower(run, experiment().sequence).layout)
+    for t in range(6):
+        cells, plane = labels.read(0, t)[0] > 0, np.asarray(phase[t, 0, 0])
+        assert 0.5 < np.median(plane[cells]) < 3
+        assert abs(np.median(plane[~ndimage.binary_dilation(cells, iterations=5)])) < 0.05
+    yaozarrs.validate_zarr_store(str(run / "phase.ome.zarr"))
 
 
 def test_measured_again_from_disk_it_is_the_same(run: Path) -> None:

@@ -1,6 +1,6 @@
 """Measures a run folder, one time point after another: while the run goes on, or later; the result is the same.
 
-journal -> Follower -> Position (one for each) -> cells.arrow, summary.arrow, labels/
+journal -> Follower -> Position (one for each) -> cells.arrow, summary.arrow, labels/, phase.ome.zarr
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from livestain._journal import JOURNAL_NAME, read_header
 from livestain.measure.follow import Follower
 from livestain.measure.labels import LabelImages
 from livestain.measure.mass import MassScale
+from livestain.measure.phase_images import PhaseImages
 from livestain.measure.phases import PhaseFromFrames, PhaseOfImage, PhaseOfSteps
 from livestain.measure.position import Position, Seen
 from livestain.measure.segment import Plane
@@ -83,8 +84,11 @@ class Measuring:
         self._sources: Sources = find_sources(experiment, self.layout, outputs)
         self._confusion = {k: v for stain in header["stains"] for k, v in stain.get("confusion", {}).items()}
         self._phase = phase_maker(experiment, self.layout)
-        self._positions = [self._position() for _ in self.layout.images]
         provenance = self._provenance(header)
+        self._images: PhaseImages | None = None
+        if isinstance(self._measure.phase, PhaseFromSteps | PhaseFromDefocus):
+            self._images = PhaseImages(folder, self.layout, provenance=provenance, sync=sync)
+        self._positions = [self._position(image) for image in range(len(self.layout.images))]
         self._cells = CellTable(folder, provenance, sync=sync)
         self._summary = SummaryTable(folder, provenance, sync=sync)
         self._labels = LabelImages(folder, self.layout, provenance=provenance, sync=sync)
@@ -135,6 +139,8 @@ class Measuring:
         for image, position in enumerate(self._positions):
             self._write(image, position.finish())
         self._labels.close(self._measured)
+        if self._images is not None:
+            self._images.close(self._measured)
         self._cells.compact()
         self._summary.compact()
         (self.folder / STATE_NAME).unlink(missing_ok=True)
@@ -251,7 +257,7 @@ class Measuring:
 
     # ------------------------------------------------------------------ setting up
 
-    def _position(self) -> Position:
+    def _position(self, image: int) -> Position:
         layout = self.layout
         height_um, width_um = (n * layout.pixel_size_um for n in (layout.height, layout.width))
         optics, phase = self._experiment.rig.optics, self._measure.phase
@@ -262,7 +268,12 @@ class Measuring:
         viability = None
         if self._sources.classes:
             viability = viability_settings(self._experiment, layout, self._confusion)
-        return Position(height_um, width_um, layout.pixel_size_um, self._phase, scale, viability)
+
+        def keep(t: int, phase_rad: NDArray[np.float32]) -> None:
+            if self._images is not None:
+                self._images.write(image, t, phase_rad)
+
+        return Position(height_um, width_um, layout.pixel_size_um, self._phase, scale, viability, keep)
 
     def _provenance(self, header: dict[str, Any]) -> dict[str, Any]:
         plain = self._measure.model_dump(mode="json", exclude_none=True)

@@ -16,12 +16,14 @@ import numpy as np
 from livestain.measure.class_probabilities import cell_probabilities
 from livestain.measure.features import Features
 from livestain.measure.mass import MassScale, dry_masses
-from livestain.measure.phases import RELATIVE_RAD_PER_GREY
+from livestain.measure.phases import RELATIVE_RAD_PER_GREY, PhaseOfImage
 from livestain.measure.segment import Plane, segment
 from livestain.measure.track import Tracker, Tracking
 from livestain.measure.viability import Viability
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from livestain.measure.phases import FieldPhase, PhaseMaker
@@ -80,6 +82,8 @@ class Position:
         What turns phase into mass; None where it is relative or there is none.
     viability
         What is assumed of the class head; None without one.
+    on_phase
+        Takes (t, phase (Y, X) float32 rad) where phase was made of other images.
     """
 
     def __init__(
@@ -90,9 +94,10 @@ class Position:
         phase: PhaseMaker | None,
         scale: MassScale | None,
         viability: ViabilitySettings | None,
+        on_phase: Callable[[int, NDArray[np.float32]], None] = lambda *_: None,
     ) -> None:
         self._pixel_size_um = pixel_size_um
-        self._phase, self._scale = phase, scale
+        self._phase, self._scale, self._on_phase = phase, scale, on_phase
         self._tracker = Tracker(Tracking(), height_um, width_um)
         self._viability = Viability(viability) if viability else None
         self._features: dict[int, Features] = {}  # of time points that the tracker has not finished
@@ -141,6 +146,8 @@ class Position:
         made = self._phase(seen.phase, found.cells)
         if self._scale is None:
             return self._weighed_relatively(features, made)
+        if self._phase.method != PhaseOfImage.method:  # that one is on disk already
+            self._on_phase(seen.t, made.phase_rad)
         if made.sum_sd_rad is None or 0 in made.reasons:
             masses = dry_masses(
                 made.phase_rad,
