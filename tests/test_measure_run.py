@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import useq
 import yaozarrs
 import zarr
 from scipy import ndimage
 
 from livestain._errors import LivestainError
 from livestain._experiment import Experiment
+from livestain._layout import Layout
 from livestain._measure_run import measure_run
 from livestain._reading import load_experiment, load_rig
 from livestain._session import run_experiment
@@ -21,6 +23,7 @@ from livestain._shipped import shipped_folder
 from livestain.measure import measuring
 from livestain.measure._rows import read_rows
 from livestain.measure.labels import LabelImages
+from livestain.measure.products import conditions_of
 from livestain.measure.table import read_cells
 
 if TYPE_CHECKING:
@@ -296,3 +299,32 @@ def test_the_run_folder_says_how_it_was_measured(run: Path) -> None:
     assert provenance["optics"]["wavelength_um"] == 0.55
     assert provenance["pixel_size_um"] == 0.325
     assert {model["model"] for model in provenance["predicted"]} == {"nuclei-membrane"}
+
+
+def test_positions_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    twice = experiment(1)
+    places = [{"x": x, "y": 0, "z": 0, "name": "dish"} for x in (0, 160)]
+    both = twice.model_copy(update={"sequence": twice.sequence.replace(stage_positions=places)})
+    run_experiment(both, tmp_path / "run")
+    cells = read_cells(tmp_path / "run")
+    assert set(cells["position"].to_pylist()) == {"dish (0)", "dish (1)"}
+    names = np.array(cells["position"].to_pylist())
+    for image in range(2):
+        assert set(cells["image"].to_numpy()[names == f"dish ({image})"]) == {image}
+    assert len(list((tmp_path / "run" / "tracks").glob("*.geff"))) == 2
+
+
+def test_the_fields_of_a_well_are_one_condition() -> None:
+    plate = useq.WellPlatePlan(
+        plate="96-well",
+        a1_center_xy=(0, 0),
+        selected_wells=([0, 1], [0, 1]),
+        well_points_plan=useq.RandomPoints(num_points=2, random_seed=0),
+    )
+    layout = Layout.of(useq.MDASequence(stage_positions=plate, channels=["BF"]), height=8, width=8, pixel_size_um=0.325)
+    conditions = conditions_of(layout)
+    assert conditions is not None
+    assert len(conditions) == 4  # by name, so names differ
+    assert sorted(conditions.values()) == ["A1", "A1", "B2", "B2"]
+    alone = Layout.of(useq.MDASequence(channels=["BF"]), height=8, width=8, pixel_size_um=0.325)
+    assert conditions_of(alone) is None

@@ -24,7 +24,7 @@ from livestain.measure.phase_images import PhaseImages
 from livestain.measure.phases import PhaseFromFrames, PhaseOfImage, PhaseOfSteps
 from livestain.measure.position import Position, Seen
 from livestain.measure.segment import Plane
-from livestain.measure.sources import find_sources
+from livestain.measure.sources import find_sources, position_names
 from livestain.measure.summary import SummaryTable, summarised
 from livestain.measure.table import CellTable
 from livestain.measure.viability_model import ViabilitySettings, emission_of_scores
@@ -81,6 +81,7 @@ class Measuring:
         outputs = [output for stain in header["stains"] for output in stain.get("outputs", ())]
         self._follower = Follower(folder, experiment.sequence)
         self.layout: Layout = self._follower.layout
+        self._names = position_names(self.layout)
         self._sources: Sources = find_sources(experiment, self.layout, outputs)
         self._confusion = {k: v for stain in header["stains"] for k, v in stain.get("confusion", {}).items()}
         self._phase = phase_maker(experiment, self.layout)
@@ -238,22 +239,18 @@ class Measuring:
         for t, time_s, columns, reason in done.rows:
             rows = self._with_constants(image, columns)
             self._cells.append(rows)
-            position = self._name(image)
+            position = self._names[image]
             self._summary.append(summarised(rows, position=position, image=image, t=t, time_s=time_s, reason=reason))
 
     def _with_constants(self, image: int, columns: dict[str, Any]) -> dict[str, Any]:
         n = len(columns["cell"])
         optics = self._experiment.rig.optics
         return columns | {
-            "position": [self._name(image)] * n,
+            "position": [self._names[image]] * n,
             "image": np.full(n, image, np.int32),
             "wavelength_um": np.full(n, optics.wavelength_um if optics else np.nan),
             "alpha_ml_per_g": np.full(n, self._measure.alpha_ml_per_g),
         }
-
-    def _name(self, image: int) -> str:
-        where = self.layout.images[image]
-        return where.name or ("".join(where.well[:2]) if where.well else "")
 
     # ------------------------------------------------------------------ setting up
 

@@ -17,6 +17,7 @@ from livestain.measure._rows import iter_batches
 from livestain.measure.ctc import CtcWriter
 from livestain.measure.geff import GeffWriter
 from livestain.measure.labels import LabelImages
+from livestain.measure.sources import position_names
 from livestain.measure.table import read_cells, with_masses
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from livestain._layout import Layout
 
-__all__ = ["Products", "make_products", "write_ctc", "write_tracks"]
+__all__ = ["Products", "conditions_of", "make_products", "write_ctc", "write_tracks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def make_products(folder: Path, layout: Layout) -> Products:
     files, notes = [folder / "cells.parquet", folder / "summary.parquet"], []
     files += write_tracks(folder, layout)
     try:
-        files += _pictures(folder)
+        files += _pictures(folder, layout)
     except LivestainError as error:  # without the extra `cells`, or without a cell that was weighed
         notes.append(str(error))
     return Products(tuple(files), tuple(notes))
@@ -50,7 +51,7 @@ def make_products(folder: Path, layout: Layout) -> Products:
 def write_tracks(folder: Path, layout: Layout) -> list[Path]:
     """Write tracks.geff, or tracks/POSITION.geff where there are several; memory holds one batch of rows."""
     several = len(layout.images) > 1
-    names = [_file_name(image.name or image.path) for image in layout.images]
+    names = [_file_name(name) for name in position_names(layout)]
     paths = [folder / "tracks" / f"{name}.geff" if several else folder / "tracks.geff" for name in names]
     for path in paths:
         shutil.rmtree(path, ignore_errors=True)  # of an earlier measurement
@@ -74,7 +75,7 @@ def write_ctc(folder: Path, to: Path) -> list[Path]:
     layout = layout_from_header(read_header(folder / JOURNAL_NAME))
     labels = LabelImages(folder, layout)
     several = len(layout.images) > 1
-    paths = [to / _file_name(image.name or image.path) if several else to for image in layout.images]
+    paths = [to / _file_name(name) if several else to for name in position_names(layout)]
     digits = 4 if max(labels.n_t(image) for image in range(len(paths))) > 1000 else 3
     writers = [CtcWriter(path, digits) for path in paths]
     for image, t, rows in _time_points(folder):
@@ -109,7 +110,14 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "position"
 
 
-def _pictures(folder: Path) -> list[Path]:
+def conditions_of(layout: Layout) -> dict[str, str] | None:
+    """Say which well each position of a plate lies in; None where there is no plate: then each position is its own."""
+    named = zip(position_names(layout), layout.images, strict=True)
+    wells = {name: "".join(image.well[:2]) for name, image in named if image.well}
+    return wells or None
+
+
+def _pictures(folder: Path, layout: Layout) -> list[Path]:
     from livestain.measure.pictures import draw_masses, draw_survival
     from livestain.measure.survival import survival_curves
 
@@ -118,6 +126,6 @@ def _pictures(folder: Path) -> list[Path]:
     if np.isfinite(table.column("dry_mass_pg").to_numpy()).any():
         made += [draw_masses(folder / f"masses.{kind}", table, unit=unit) for kind in ("png", "svg")]
     if any(state for state in table.column("state").unique().to_pylist()):
-        curves = survival_curves(table)
+        curves = survival_curves(table, conditions_of(layout))
         made += [draw_survival(folder / f"survival.{kind}", curves) for kind in ("png", "svg")]
     return made

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from livestain._experiment import Experiment, Measure, Rig
     from livestain._layout import Layout
 
-__all__ = ["CLASSES", "Channel", "Sources", "find_sources"]
+__all__ = ["CLASSES", "Channel", "Sources", "find_sources", "position_names"]
 
 CLASSES = ("live", "injured", "dead")
 Kind = Literal["distance", "stain", "phase", "image"]
@@ -80,6 +80,12 @@ def find_sources(experiment: Experiment, layout: Layout, outputs: Sequence[Mappi
     phase = _phase_channels(measure, there)
     check_phase(measure, experiment.rig, layout)
     return Sources(nuclei, cells, _classes(layout, kinds), phase)
+
+
+def position_names(layout: Layout) -> list[str]:
+    """Name every position; with its number where two share a name, since tables and files tell positions by it."""
+    names = [image.name for image in layout.images]
+    return [f"{name} ({i})".strip() if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def check_phase(measure: Measure, rig: Rig, layout: Layout) -> None:
