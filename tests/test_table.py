@@ -190,7 +190,7 @@ def test_errors_name_the_remedy(tmp_path: Path) -> None:
     with CellTable(tmp_path) as table, pytest.raises(StoreError, match="behind row 5"):
         table.truncate(5)
     table.path.write_bytes(pa.schema([("x", pa.int8())]).serialize().to_pybytes())
-    with pytest.raises(StoreError, match="measure the run again"):
+    with pytest.raises(StoreError, match="Measure the run anew"):
         CellTable(tmp_path)
 
 

@@ -42,7 +42,7 @@ def test_the_wheel_holds_both_packages_their_data_and_nothing_else(wheel: Path) 
     assert any(name.endswith("licenses/LICENSE") for name in names)
     suffixes = {Path(name).suffix for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert suffixes <= {".py", ".typed", ".cfg", ".yaml", ".md", ".onnx", ".npy"}
-    assert wheel.stat().st_size < 10_000_000
+    assert wheel.stat().st_size < 12_000_000  # nine models; nothing may come along unseen
 
 
 @pytest.mark.slow
