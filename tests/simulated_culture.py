@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ def culture(
     edge_um: float = 250,
 ) -> dict[str, Any]:
     """The true table: about 2170 cells/mm2 x edge^2 at the start, a frame every 10 minutes."""
+    return dict(_culture(seed, hours, float(death_rate_per_h), dead_at_start, edge_um))
+
+
+@cache  # several tests look at the same culture
+def _culture(seed: int, hours: float, death_rate_per_h: float, dead_at_start: float, edge_um: float) -> dict[str, Any]:
     settings = Settings(seed=seed, death_rate_per_h=death_rate_per_h, dead_at_start=dead_at_start, world_um=edge_um)
     population = Population(settings, edge_um)
     frames = []
@@ -35,7 +41,7 @@ def culture(
     cells = np.concatenate([cells for _, cells in frames])
     t = np.repeat([t for t, _ in frames], [len(cells) for _, cells in frames])
     n = t.size
-    return {
+    table = {
         "position": np.full(n, "A1"),
         "t": t,
         "time_s": t * INTERVAL_S,
@@ -48,6 +54,9 @@ def culture(
         "y_um": cells["y_um"],
         "at_border": np.zeros(n, bool),
     }
+    for column in table.values():
+        column.setflags(write=False)
+    return table
 
 
 def classified(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from livestain._errors import StoreError
 from livestain._layout import Layout
 from livestain._store import Store
 from livestain.measure.labels import LABEL_NAMES, LabelImages
+from livestain.measure.phase_images import PhaseImages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,9 +102,12 @@ def test_grows_without_a_known_end_and_is_cut_at_the_end(tmp_path: Path) -> None
 
 
 def test_opens_again_after_a_kill_and_while_another_process_reads(tmp_path: Path) -> None:
-    code = (
-        "import os, sys, numpy as np; from pathlib import Path; sys.path.insert(0, '.')\n"
-        "from tests.test_labels import *\n"
+    code = (  # not this whole file, which would take seconds to import
+        "from __future__ import annotations\n"
+        "from pathlib import Path; import numpy as np; import useq\n"
+        "from livestain._layout import Layout; from livestain.measure.labels import LabelImages\n"
+        f"PLACES, SHAPE = {PLACES!r}, {SHAPE!r}\n"
+        f"{inspect.getsource(layout)}\n{inspect.getsource(planes)}\n"
         f"labels = LabelImages(Path({str(tmp_path)!r}), layout('one'), sync=False)\n"
         "for t in range(100):\n"
         "    labels.write(0, t, *planes(t)); print(t, flush=True)\n"
@@ -157,3 +162,27 @@ def test_labels_of_another_camera_are_not_overwritten(tmp_path: Path) -> None:
     LabelImages(tmp_path, layout("one"), sync=False)
     with pytest.raises(StoreError, match="deleted and measured again"):
         LabelImages(tmp_path, replace(layout("one"), width=64), sync=False)
+
+
+# ------------------------------------------------------------------ phase images, which are kept alike
+
+
+def test_phase_grows_is_read_by_others_and_is_cut_at_the_end(tmp_path: Path) -> None:
+    found, provenance = replace(layout("one"), n_t=None), {"phase": "test"}
+    PhaseImages(tmp_path, found, provenance=provenance).write(0, 1, np.ones(SHAPE, np.float32))
+    again = PhaseImages(tmp_path, found, provenance=provenance)
+    again.write(0, 64, np.full(SHAPE, 0.25, np.float32))
+    assert zarr.open_array(tmp_path / "phase.ome.zarr" / "0", mode="r").shape == (128, 1, 1, *SHAPE)
+    again.close([64])
+    yaozarrs.validate_zarr_store(str(tmp_path / "phase.ome.zarr"))
+    array = zarr.open_array(tmp_path / "phase.ome.zarr" / "0", mode="r")
+    assert (array.shape, array.dtype) == ((65, 1, 1, *SHAPE), np.float32)
+    assert (array[1] == 1).all()
+    assert np.isnan(array[2]).all()  # never measured
+    assert (array[64] == 0.25).all()
+
+
+def test_phase_of_another_camera_is_not_overwritten(tmp_path: Path) -> None:
+    PhaseImages(tmp_path, layout("one"), provenance={})
+    with pytest.raises(StoreError, match=r"holds float32 .*, not float32"):
+        PhaseImages(tmp_path, replace(layout("one"), width=64), provenance={})

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +18,9 @@ import yaozarrs
 import zarr
 from scipy import ndimage
 
-from livestain._errors import LivestainError
+from livestain._errors import ExperimentError, LivestainError, StoreError
 from livestain._experiment import Experiment
+from livestain._journal import JOURNAL_NAME
 from livestain._layout import Layout
 from livestain._measure_run import measure_run
 from livestain._reading import load_experiment, load_rig
@@ -23,8 +29,15 @@ from livestain._shipped import shipped_folder
 from livestain.measure import measuring
 from livestain.measure._rows import read_rows
 from livestain.measure.labels import LabelImages
+from livestain.measure.mass import MassScale
+from livestain.measure.phases import FieldPhase, PhaseOfImage
+from livestain.measure.planes import Planes
+from livestain.measure.position import Position, Seen
 from livestain.measure.products import conditions_of
-from livestain.measure.table import read_cells
+from livestain.measure.saved import STATE_NAME
+from livestain.measure.segment import Plane
+from livestain.measure.sources import check_phase
+from livestain.measure.table import CellTable, read_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +110,7 @@ def test_a_run_leaves_tables_tracks_labels_and_a_picture(run: Path) -> None:
     np.testing.assert_allclose((nucleus + cytoplasm)[both], mass[both])
     for name in ("cells.parquet", "summary.parquet", "tracks.geff", "masses.png"):
         assert (run / name).exists(), name
-    assert not (run / measuring.STATE_NAME).exists()
+    assert not (run / STATE_NAME).exists()
 
 
 def test_labels_hold_the_numbers_of_the_table(run: Path) -> None:
@@ -131,11 +144,18 @@ def test_measured_again_from_disk_it_is_the_same(run: Path) -> None:
 
 @pytest.mark.parametrize("at", [0, 1, 3, 5])
 def test_stopped_anywhere_and_taken_up_it_is_the_same(run: Path, at: int) -> None:
-    cells = read_cells(run)
+    cells, outlines = read_cells(run), all_labels(run)
+    shutil.rmtree(run / "images.ome.zarr" / "labels")
     stopped = measure_run(run, again=True, stop=stop_after(at))
     assert not stopped.finished
     assert measure_run(run).finished
     same(cells, read_cells(run))
+    np.testing.assert_array_equal(outlines, all_labels(run))
+
+
+def all_labels(run: Path) -> np.ndarray:
+    labels = LabelImages(run, measuring.Follower(run, experiment().sequence).layout)
+    return np.array([labels.read(0, t) for t in range(6)])
 
 
 def stop_after(count: int) -> Callable[[], bool]:
@@ -147,9 +167,9 @@ def test_a_kill_between_saves_repeats_what_was_not_saved(run: Path, monkeypatch:
     cells = read_cells(run)
     monkeypatch.setattr(measuring, "_SAVE_EVERY_S", 0.0)
     measure_run(run, again=True, stop=stop_after(2))
-    saved = (run / measuring.STATE_NAME).read_bytes()
+    saved = (run / STATE_NAME).read_bytes()
     measure_run(run, stop=stop_after(1))  # rows behind the saved state
-    (run / measuring.STATE_NAME).write_bytes(saved)
+    (run / STATE_NAME).write_bytes(saved)
     assert measure_run(run).finished
     same(cells, read_cells(run))
 
@@ -167,6 +187,205 @@ def test_a_measurement_that_fails_does_not_end_the_run(tmp_path: Path, monkeypat
     assert measure_run(tmp_path / "run").finished
 
 
+# ---------------------------------------------------------------------- what a stop has left is damaged
+
+
+@pytest.fixture(scope="module")
+def stopped(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A measurement that was stopped after five of six time points, rows of the first two being final."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    shutil.copytree(run, folder)
+    measure_run(folder, again=True, stop=stop_after(4))
+    assert read_cells(folder).num_rows > 20
+    return folder
+
+
+def edited(data: bytes, edit: Callable[[dict[str, Any]], object]) -> bytes:
+    """Give a state that is whole, but not what it should be."""
+    found = json.loads(data)
+    edit(found["state"])
+    return json.dumps(found | {"crc32": zlib.crc32(json.dumps(found["state"]).encode())}).encode()
+
+
+DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
+    "state: empty": (STATE_NAME, lambda data: b"", "damaged"),
+    "state: cut off": (STATE_NAME, lambda data: data[: len(data) // 2], "damaged"),
+    "state: zeros": (STATE_NAME, lambda data: bytes(len(data)), "damaged"),
+    "state: no text": (STATE_NAME, lambda data: b"\xff\xfe\x00", "damaged"),
+    "state: something else": (STATE_NAME, lambda data: b"[1, 2]", "damaged"),
+    "state: a digit flipped": (STATE_NAME, lambda data: data.replace(b'"y_um": [', b'"y_um": [1', 1), "checksum"),
+    "state: of another version": (STATE_NAME, lambda data: data.replace(b'"version": 2', b'"version": 1'), "version 1"),
+    "state: a field missing": (STATE_NAME, lambda data: edited(data, lambda s: s.pop("rows")), "rows: field required"),
+    "state: a field of the cells missing": (
+        STATE_NAME,
+        lambda data: edited(data, lambda s: s["positions"][0].pop("tracker")),
+        "KeyError.*tracker",
+    ),
+    "state: of other positions": (
+        STATE_NAME,
+        lambda data: edited(data, lambda s: s["measured"].append(1)),
+        "positions",
+    ),
+    "cells: missing": ("cells.arrow", lambda data: None, "is not there"),
+    "cells: cut off": ("cells.arrow", lambda data: data[: len(data) // 2], "has 0 that can be read|has .. that can"),
+    "cells: empty": ("cells.arrow", lambda data: b"", "has 0 that can be read"),
+    "cells: no table": ("cells.arrow", lambda data: b"\xff" * len(data), "has 0 that can be read"),
+    "summary: missing": ("summary.arrow", lambda data: None, "is not there"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_a_stop_left_is_not_gone_on_with_if_it_is_damaged(stopped: Path, damage: str) -> None:
+    name, damaged, said = DAMAGE[damage]
+    whole = (stopped / name).read_bytes()
+    broken = damaged(whole)
+    assert broken != whole
+    (stopped / name).unlink()
+    if broken is not None:
+        (stopped / name).write_bytes(broken)
+    try:
+        with pytest.raises(StoreError, match=f"(?s){said}.*livestain measure .*run --again"):
+            measure_run(stopped)
+        assert (stopped / name).read_bytes() == broken if broken is not None else not (stopped / name).exists()
+    finally:
+        (stopped / name).write_bytes(whole)
+
+
+def test_after_damage_that_was_mended_it_goes_on_to_the_same(run: Path, stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path / "run")
+    assert measure_run(tmp_path / "run").finished
+    same(read_cells(run), read_cells(tmp_path / "run"))
+    (tmp_path / "run" / STATE_NAME).write_text("nonsense")
+    (tmp_path / "run" / "cells.parquet").write_text("nonsense")
+    assert measure_run(tmp_path / "run", again=True).finished
+    same(read_cells(run), read_cells(tmp_path / "run"))
+
+
+def test_rows_of_two_settings_do_not_go_into_one_table(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    half = experiment()
+    assert half.measure is not None
+    half = half.model_copy(update={"measure": half.measure.model_copy(update={"alpha_ml_per_g": 0.36})})
+    measure_run(folder, settings=half, stop=stop_after(3))
+    with pytest.raises(StoreError, match=r"measure.alpha_ml_per_g was 0.36, and is 0.18.*--again"):
+        measure_run(folder)
+    counts: list[int] = []
+    assert measure_run(folder, settings=half, on_progress=counts.append).finished
+    assert counts[0] == 5  # gone on with, not begun anew
+    assert set(read_cells(folder)["alpha_ml_per_g"].to_pylist()) == {0.36}
+    np.testing.assert_allclose(
+        read_cells(folder)["dry_mass_pg"].to_numpy() * 2, read_cells(run)["dry_mass_pg"].to_numpy()
+    )
+
+
+# ---------------------------------------------------------------------- it fails, or is killed, half way
+
+FAULTS: dict[str, tuple[type | Any, str, int]] = {
+    "reading": (Planes, "seen", 6),
+    "measuring": (Position, "add", 6),
+    "following, the tracker being ahead": (Position, "_followed", 6),
+    "a label image": (LabelImages, "write", 3),
+    "a row of cells": (CellTable, "append", 3),
+    "a row of the summary, its cells being written": (measuring, "summarised", 3),
+    "the end": (CellTable, "compact", 1),
+}
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """Have the n-th call of something fail."""
+    where, name, call = FAULTS[fault]
+    whole, calls = getattr(where, name), iter(range(1, 1000))
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == call:
+            raise RuntimeError("no such luck")
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(where, name, broken)
+
+
+@pytest.mark.parametrize(
+    ("fault", "save_every_s"),
+    [
+        ("a row of the summary, its cells being written", 0.0),
+        *(pytest.param(fault, 0.0, marks=pytest.mark.slow) for fault in FAULTS if "summary" not in fault),
+        *(pytest.param(fault, 1000.0, marks=pytest.mark.slow) for fault in ("measuring", "the end")),
+    ],
+)
+def test_a_fault_leaves_tables_to_read_and_to_go_on_with(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, save_every_s: float
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    monkeypatch.setattr(measuring, "_SAVE_EVERY_S", save_every_s)
+    with monkeypatch.context() as patch:
+        failing(patch, fault)
+        where = "at its end" if fault == "the end" else r"at t=[2-5] of control"
+        with pytest.raises(LivestainError, match=f"{where}: RuntimeError: no such luck.*livestain measure .*run$"):
+            measure_run(folder, again=True)
+    partly = read_cells(folder)
+    assert partly.num_rows > 20
+    same(partly, read_cells(run).slice(0, partly.num_rows))
+    assert measure_run(folder).finished
+    same(read_cells(run), read_cells(folder))
+    same(read_rows(run, "summary"), read_rows(folder, "summary"))
+
+
+@pytest.mark.slow
+def test_a_fault_beside_the_run_is_made_up_for_after_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "measuring")
+    result = run_experiment(experiment(), tmp_path / "run")
+    assert result.complete
+    assert [trouble for trouble in result.troubles if "no such luck" in trouble]
+    if result.measured is None:  # the thread had not come to the fault when the run ended
+        measure_run(tmp_path / "run")
+    same(read_cells(run), read_cells(tmp_path / "run"))
+
+
+KILLED = {
+    "between cells and summary": "livestain.measure.summary.SummaryTable.append:3",
+    "before a state is in its place": "pathlib.Path.replace:8",
+    "between the tables at the end": "livestain.measure.summary.SummaryTable.compact:1",
+    "before the tracks": "livestain._measure_run.make_products:1",
+}
+_KILL = """
+import importlib, itertools, os, pathlib, sys
+from livestain.measure import measuring
+from livestain._measure_run import measure_run
+import livestain._measure_run
+measuring._SAVE_EVERY_S = 0.0
+way, call = sys.argv[2].split(":")
+owner, name = way.rsplit(".", 1)
+module = owner if owner in sys.modules else owner.rsplit(".", 1)[0]
+where = sys.modules[module] if module == owner else getattr(sys.modules[module], owner.rsplit(".", 1)[1])
+whole, calls = getattr(where, name), itertools.count(1)
+def killed(*args, **kwargs):
+    if next(calls) == int(call):
+        os.kill(os.getpid(), 9)
+    return whole(*args, **kwargs)
+setattr(where, name, killed)
+measure_run(pathlib.Path(sys.argv[1]), again=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no kill -9")
+@pytest.mark.parametrize("when", KILLED)
+def test_killed_at_any_moment_it_is_taken_up_to_the_same(run: Path, tmp_path: Path, when: str) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    command = [sys.executable, "-c", _KILL, str(folder), KILLED[when]]
+    assert subprocess.run(command, check=False, env=dict(os.environ)).returncode == -9
+    counts: list[int] = []
+    assert measure_run(folder, on_progress=counts.append).finished
+    assert not counts or counts[0] > 1  # a state was there to go on from
+    same(read_cells(run), read_cells(folder))
+    same(read_rows(run, "summary"), read_rows(folder, "summary"))
+
+
 def with_measure(**measure: Any) -> Experiment:
     changed = experiment()
     assert changed.measure is not None
@@ -179,6 +398,16 @@ def with_optics(**optics: Any) -> Experiment:
     kind = type(changed.rig.optics)
     return changed.model_copy(
         update={"rig": changed.rig.model_copy(update={"optics": None if none else kind.model_validate(optics)})}
+    )
+
+
+def with_model(model: str) -> Experiment:
+    """Stain with a second model too, the time between time points not being given."""
+    changed = experiment()
+    assert changed.measure is not None
+    stains = (*changed.stains, changed.stains[0].model_copy(update={"model": model}))
+    return changed.model_copy(
+        update={"stains": stains, "measure": changed.measure.model_copy(update={"interval_s": None})}
     )
 
 
@@ -196,6 +425,16 @@ REFUSED = {
         {"interval_s": 600, "phase": STEPS_PHASE | {"empty_field": "/nowhere.npz"}},
         "nowhere",
     ),
+    "what the camera gives in the dark, for steps": (
+        with_optics,
+        {"wavelength_um": 0.55},
+        "light off.*dark_counts: 100",
+    ),
+    "the time between time points, for deaths": (
+        with_model,
+        {"model": "viability-demo"},
+        "when one died.*runs free.*interval_s: 600",
+    ),
     "one focal plane for phase from defocus": (
         with_measure,
         {"phase": {"method": "defocus", "channel": "BF"}},
@@ -210,6 +449,101 @@ def test_what_the_measurement_lacks_is_said_before_the_first_frame(tmp_path: Pat
     with pytest.raises(LivestainError, match=message):
         run_experiment(make(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("phase", "needed"),
+    [
+        (STEPS_PHASE, True),
+        (STEPS_PHASE | {"empty_field": "empty_field.npz"}, False),  # it holds its own
+        ({"method": "defocus", "channel": "BF"}, True),
+        ({"method": "given", "channel": "Phase0", "rad_per_grey": 1e-3}, False),
+    ],
+)
+def test_what_the_camera_gives_in_the_dark_is_asked_for_where_it_matters(phase: dict[str, Any], needed: bool) -> None:
+    plan = {"z_plan": {"relative": [-4, 0]}} if phase["method"] == "defocus" else {}
+    asked = with_measure(phase=phase)
+    layout = Layout.of(asked.sequence.replace(**plan), height=8, width=8, pixel_size_um=0.325)
+    dark = asked.rig.model_copy(update={"optics": asked.rig.optics})
+    assert asked.measure is not None
+    check_phase(asked.measure, dark, layout)
+    optics = type(asked.rig.optics).model_validate({k: v for k, v in OPTICS.items() if k != "dark_counts"})
+    dark = asked.rig.model_copy(update={"optics": optics})
+    if needed:
+        with pytest.raises(ExperimentError, match="light off"):
+            check_phase(asked.measure, dark, layout)
+    else:
+        check_phase(asked.measure, dark, layout)
+
+
+class _InMasks(PhaseOfImage):
+    """Stands for phase within masks, whose nuclei depend on the masks."""
+
+    method = "defocus, mask-supported"
+
+    def __call__(self, planes: Any, cells: Any) -> FieldPhase:
+        made = super().__call__(planes, cells)
+        return FieldPhase(np.where(cells > 0, made.phase_rad, 0), made.zones, sum_sd_rad={1: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("maker", "in_pg", "nucleus"), [(PhaseOfImage, True, True), (PhaseOfImage, False, False), (_InMasks, True, False)]
+)
+def test_a_nucleus_whose_cell_was_not_outlined_is_no_cell_to_weigh(
+    maker: type[PhaseOfImage], in_pg: bool, nucleus: bool
+) -> None:
+    y, x = np.mgrid[:128, :128] * 0.5
+    away_um = np.hypot(y - 32, x - 32)
+    grey = np.where(away_um < 9, 1000, 0).astype(np.uint16)  # 1 rad over a cell of 18 um
+    stain = Plane(np.where(away_um < 4, 40_000, 200).astype(np.uint16), "image")
+    whole = Plane(np.where(away_um < 9, 40_000, 200).astype(np.uint16), "image")
+    given = experiment_phase_given(1e-3 if in_pg else None)
+    scale = MassScale(0.5, 0.55)
+    found = {}
+    for name, cells in (("outlined", whole), ("not", None)):
+        position = Position(64, 64, 0.5, maker(given, 0.5), scale if in_pg else None, None)
+        rows = position.add(Seen(0, 0.0, stain, cells, None, grey[None])).rows
+        ((_, _, found[name], _),) = rows + position.finish().rows
+    mass = "dry_mass_pg" if in_pg else "relative_dry_mass"
+    assert np.isfinite(found["outlined"][mass]).all()
+    for column in (mass, mass.replace("_pg", "_sd_pg") if in_pg else f"{mass}_sd", "area_um2"):
+        assert np.isnan(found["not"][column]).all(), column
+    assert "nucleus grown by" in found["not"]["reason"][0]
+    assert np.isnan(found["not"]["cytoplasm_projected_dry_mass_pg"]).all()
+    assert np.isfinite(found["not"]["nucleus_area_um2"]).all()
+    under = [found[name]["nucleus_projected_dry_mass_pg"] for name in ("not", "outlined")]
+    if nucleus:
+        np.testing.assert_allclose(*under, rtol=0.01)
+    else:
+        assert np.isnan(under[0]).all()
+
+
+def experiment_phase_given(rad_per_grey: float | None) -> Any:
+    asked = with_measure(phase={"method": "given", "channel": "Phase0", "rad_per_grey": rad_per_grey}).measure
+    assert asked is not None
+    return asked.phase
+
+
+def test_a_time_that_nobody_knows_is_not_made_up(run: Path, tmp_path: Path) -> None:
+    """The camera runs free, and one frame has no time: that time point has no row, rather than one at 0 s."""
+    shutil.copytree(run, tmp_path / "run")
+    journal = tmp_path / "run" / JOURNAL_NAME
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    for line in lines:
+        if line.get("kind") == "raw" and line["at"][1] == 2:
+            del line["time"]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    free = experiment()
+    assert free.measure is not None
+    free = free.model_copy(update={"measure": free.measure.model_copy(update={"interval_s": None})})
+    done = measure_run(tmp_path / "run", settings=free)
+    assert done.finished
+    assert done.time_points == 5
+    summary = read_rows(tmp_path / "run", "summary")
+    assert summary["t"].to_pylist() == [0, 1, 3, 4, 5]
+    times_s = summary["time_s"].to_numpy()
+    assert times_s[0] == 0
+    assert (np.diff(times_s) > 0).all()
 
 
 def test_a_dish_without_cells_has_rows_that_say_so(tmp_path: Path) -> None:

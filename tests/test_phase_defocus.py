@@ -331,6 +331,19 @@ def test_cells_at_the_border_or_saturated_are_nan_and_spoil_no_other() -> None:
     np.testing.assert_allclose(rest, 1, atol=0.12)
 
 
+def test_a_full_twelve_bit_camera_is_seen_too() -> None:
+    """Where a cell gathers the light the camera is full at 4095, and its type could hold more."""
+    data = planes(PAIR).astype(np.float64)
+    full = np.sort(data[1], axis=None)[-60]
+    data = np.minimum(data * 4095 / full, 4095).astype(np.uint16)
+    found = measure(PAIR, data, cells().labels)
+    lost = {int(zone) for zone in found.zones[data[1] == 4095]} - {0}
+    assert lost
+    assert {found.reasons.get(zone) for zone in lost} <= {"the camera is saturated there", "touches the field's border"}
+    assert "the camera is saturated there" in found.reasons.values()
+    assert len(found.reasons) < cells().labels.max()
+
+
 # ---------------------------------------------------------------------- sign and focus
 
 
@@ -353,11 +366,13 @@ def test_sign_is_unsure_where_masks_lie_beside_the_cells() -> None:
 
 
 @pytest.mark.parametrize(
-    "error_um", [-1.5, pytest.param(0.0, marks=pytest.mark.slow), pytest.param(2.0, marks=pytest.mark.slow)]
+    ("error_um", "edge_px"),
+    [(-1.5, 160), *(pytest.param(error_um, SHAPE[0], marks=pytest.mark.slow) for error_um in (-1.5, 0.0, 2.0))],
 )
-def test_focus_is_found_from_three_planes(error_um: float) -> None:
-    believed = [z - error_um for z in TRIPLE]
-    found = find_focus(OPTICS, believed, planes(TRIPLE), cells().labels, dark_counts=100, search_um=3)
+def test_focus_is_found_from_three_planes(error_um: float, edge_px: int) -> None:
+    believed, part = [z - error_um for z in TRIPLE], (slice(edge_px), slice(edge_px))
+    data, labels = planes(TRIPLE)[:, *part], cells().labels[part]
+    found = find_focus(OPTICS, believed, data, labels, dark_counts=100, search_um=3)
     assert found.offset_um == pytest.approx(error_um, abs=0.5)
     assert found.low_um <= found.offset_um <= found.high_um
 

@@ -86,6 +86,8 @@ def test_calibration_survives_the_disk(tmp_path) -> None:
     np.testing.assert_array_equal(read.light_counts, made.light_counts)
     np.testing.assert_array_equal(read.phase_rad, made.phase_rad)
     assert (read.dark_counts, read.source) == (DARK, CALIBRATED)
+    with pytest.raises(StoreError, match=r"No such file or directory\. Choose a folder"):
+        made.save(tmp_path / "nowhere" / "empty.npz")
 
 
 def damaged(path) -> None:
@@ -278,6 +280,11 @@ def test_coherence_needs_cells_and_room() -> None:
         found = estimate_coherence(np.zeros((64, 64), complex), np.full((64, 64), bool(share)), pixel_size_um=PIXEL_UM)
         assert np.isnan(found.um)
         assert says in found.reason
+    few = np.zeros((12, 12), bool)
+    few[4:8, 4:8] = True
+    found = estimate_coherence(np.zeros((12, 12), complex), few, pixel_size_um=PIXEL_UM)
+    assert np.isnan(found.um)
+    assert "no coherence radius" in found.reason
 
 
 @pytest.mark.slow

@@ -240,6 +240,15 @@ def test_where_there_is_no_cell_none_is_found_and_it_is_said(name: str, kind: An
             assert found.reason
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (1, 5), (7, 2)])
+@pytest.mark.parametrize("kind", ["distance", "stain", "image", "phase"])
+def test_a_field_of_a_few_pixels_holds_no_cell(shape: tuple[int, int], kind: Any) -> None:
+    plane = Plane(np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) * 900, kind)
+    found = segment(None, plane, pixel_size_um=PX)
+    assert (len(found), found.cells.shape) == (0, shape)
+    assert found.reason
+
+
 def test_hot_pixels_of_a_camera_are_no_cells() -> None:
     image = np.where(_noise().random(FIELD) < 0.001, 60_000, 100).astype(np.uint16)
     for planes in ((Plane(image, "image"), None), (None, Plane(image, "image")), (None, Plane(image, "phase"))):

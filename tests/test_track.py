@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -299,9 +300,10 @@ def test_edge_cases(frames: list[list[Cell]]) -> None:
             assert sorted(before.cell) == sorted(now.cell)
 
 
-def test_no_cell_is_there_twice_however_badly_cells_are_seen() -> None:
+@pytest.mark.parametrize("n_frames", [40, pytest.param(150, marks=pytest.mark.slow)])
+def test_no_cell_is_there_twice_however_badly_cells_are_seen(n_frames: int) -> None:
     tracker = Tracker(Tracking(), field_um(60), field_um(60))
-    for _, found in watch(2, 150, 10, 60, Faults(missed=0.08, pieces=0.08, merged=0.08)):
+    for _, found in watch(2, n_frames, 10, 60, Faults(missed=0.08, pieces=0.08, merged=0.08)):
         for done in tracker.add(found):
             cells = done.cells()["cell"]
             assert len(cells) == len(np.unique(cells)), f"t={done.t}"
@@ -319,11 +321,18 @@ def test_thousands_of_cells() -> None:
     assert np.mean(finished[0].cell == finished[4].cell) > 0.999
 
 
+@cache
+def dividing() -> tuple[list[Detections], list[Finished]]:
+    """Cells that divide, badly seen; and what is made of them in one go."""
+    movie = [found for _, found in watch(2, 22, 20, 60, Faults(missed=0.05, pieces=0.03, merged=0.03, stage_um=1), 8.0)]
+    whole = Tracker(Tracking(), field_um(60), field_um(60))
+    return movie, [f for found in movie for f in whole.add(found)] + whole.finish()
+
+
 @pytest.mark.parametrize("stop", [1, 4, 11, 17])
 def test_goes_on_after_a_stop_with_the_same_bits(stop: int) -> None:
-    movie = [found for _, found in watch(2, 22, 20, 60, Faults(missed=0.05, pieces=0.03, merged=0.03, stage_um=1), 8.0)]
-    whole, first = (Tracker(Tracking(), field_um(60), field_um(60)) for _ in range(2))
-    expected = [f for found in movie for f in whole.add(found)] + whole.finish()
+    movie, expected = dividing()
+    first = Tracker(Tracking(), field_um(60), field_um(60))
     got = [f for found in movie[:stop] for f in first.add(found)]
     second = Tracker.from_state(json.loads(json.dumps(first.state(), allow_nan=False)))
     got += [f for found in movie[stop:] for f in second.add(found)] + second.finish()
@@ -335,15 +344,20 @@ def test_goes_on_after_a_stop_with_the_same_bits(stop: int) -> None:
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
-def test_memory_does_not_grow() -> None:
-    movie = [found for _, found in watch(3, 12, 20, 40, Faults(missed=0.05, pieces=0.02, merged=0.02))]
-    tracker = Tracker(Tracking(), field_um(40), field_um(40))
-    sizes = []
-    for t in range(600):
+@pytest.mark.parametrize(("n_frames", "n_cells"), [(180, 12), pytest.param(600, 40, marks=pytest.mark.slow)])
+def test_memory_does_not_grow(n_frames: int, n_cells: int) -> None:
+    movie = [found for _, found in watch(3, 12, 20, n_cells, Faults(missed=0.05, pieces=0.02, merged=0.02))]
+    tracker = Tracker(Tracking(), field_um(n_cells), field_um(n_cells))
+    kept = {}  # all of it, and the cells whose mothers are known
+    for t in range(n_frames):
         now = movie[t % 12]
         tracker.add(Detections(t, now.y_um, now.x_um, now.area_um2, now.mass_pg, now.at_border))
-        sizes.append(len(json.dumps(tracker.state())))
-    assert max(sizes[400:]) < 1.2 * max(sizes[50:200])
+        if t % 5 == 0:
+            state = tracker.state()
+            kept[t] = np.array([len(json.dumps(state)), len(state["window"]["parents"])])
+    early = np.max([kept[t] for t in kept if n_frames / 12 <= t < n_frames / 3], axis=0)
+    late = np.max([kept[t] for t in kept if t >= 2 * n_frames / 3], axis=0)
+    assert (late < 1.2 * early).all()
 
 
 WRONG = [
@@ -407,6 +421,12 @@ def test_a_common_shift_is_found(seed: int, dy: float, dx: float) -> None:
     if np.hypot(dy, dx) > 1:
         assert shift == pytest.approx([dy, dx], abs=0.5)
     assert not common_shift(before[:7], after[:7], 4.0, np.zeros(2), 300, 300).any()
+
+
+def test_a_jump_of_tiny_cells_in_a_large_field_takes_no_memory() -> None:
+    before = np.random.default_rng(5).uniform(0, 2000, (120, 2))
+    shift = common_shift(before, before + np.array([40, -30]), 0.001, np.zeros(2), 2100, 2100)
+    assert shift == pytest.approx([40, -30])
 
 
 def test_cells_that_move_on_their_own_are_no_drift() -> None:

@@ -306,6 +306,30 @@ def test_deaths_from_an_arrow_table_have_reasons_where_there_is_no_time() -> Non
     assert third.sure > 0.9
 
 
+@pytest.mark.parametrize(
+    ("n_dead", "n_live", "dated"), [(2000, 1000, True), (1000, 2000, False), (20, 10, True), (20, 40, False)]
+)
+def test_the_longer_of_two_long_contradictory_stretches_wins(n_dead: int, n_live: int, dated: bool) -> None:
+    n = 5 + n_dead + n_live
+    live, injured, dead = np.array([LIVE] * 5 + [DEAD] * n_dead + [LIVE] * n_live).T
+    (found,) = times_of_death(
+        {
+            "position": np.full(n, "A1"),
+            "cell": np.ones(n, int),
+            "parent": np.zeros(n, int),
+            "t": np.arange(n),
+            "time_s": 600.0 * np.arange(n),
+            "state": np.array(["live"] * 5 + ["dead"] * (n_dead + n_live)),
+            "live": live,
+            "injured": injured,
+            "dead": dead,
+        },
+        PLAIN,
+    )
+    assert (found.time_s == 2700.0) == dated
+    assert (found.reason == "called dead, but later frames speak against it") == (not dated)
+
+
 # ------------------------------------------------------------------ fractions
 
 
@@ -334,6 +358,12 @@ def test_no_fraction_without_cells(states: list[str], reason: str) -> None:
     assert got.reason == reason
 
 
+@pytest.mark.parametrize("level", [0.0, 1.0, 95, float("nan")])
+def test_an_interval_of_no_level_is_refused(level: float) -> None:
+    with pytest.raises(LivestainError, match=r"95 % is 0\.95"):
+        viable_fraction(["live"], level=level)
+
+
 @given(dead=st.lists(st.floats(0, 1), min_size=1, max_size=50))
 def test_the_interval_holds_the_fraction(dead: list[float]) -> None:
     got = viable_fraction(["live"] * len(dead), dead)
@@ -358,3 +388,19 @@ def test_a_package_says_how_it_takes_each_class() -> None:
     assert np.allclose(emission, list(shares.values()), atol=0.01)
     assert np.min(emission) > 0  # what never happened in a test can happen
     assert emission_of_scores({"nuclei_pearson": 0.9}) is None
+    assert emission_of_scores(scores | {"viability_cells_injured_as_live": float("nan")}) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"emission": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))},
+        {"emission": ((0.9, 0.1), (0.1, 0.9))},
+        {"emission": ((np.nan, 0.1, 0.1), (0.1, 0.8, 0.1), (0.1, 0.1, 0.8))},
+        {"at_first": (np.nan, 0.1, 0.1)},
+        {"at_first": (1.0, 0.0, 0.0)},
+    ],
+)
+def test_what_could_leave_a_cell_without_a_possible_state_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(LivestainError, match="share above 0"):
+        ViabilitySettings(INTERVAL_S, **changes)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorstore as ts
 
 from livestain._errors import StoreError
 from livestain._frame import Place
+from livestain._time_array import TimeArray, sharded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["IMAGES_NAME", "Images", "first_sentence"]
 
 IMAGES_NAME = "images.ome.zarr"
-_T_BLOCK = 64  # time points by which an array grows: one resize costs as much as a plane's commit
-_INNER_CHUNK_PX = 512
+_AXES = ("t", "c", "z", "y", "x")
+_COMPRESSOR = ("lz4", 5)
 
 
 class Images:
@@ -46,7 +47,7 @@ class Images:
     Raises
     ------
     OSError, ValueError
-        What tensorstore raises if an array cannot be made or opened.
+        What `TimeArray` raises if an array cannot be made or opened.
     """
 
     def __init__(
@@ -55,51 +56,21 @@ class Images:
         self.layout = layout
         self._root = folder.resolve() / IMAGES_NAME  # tensorstore takes no path with ".." in it
         self._context = ts.Context({"file_io_sync": sync})
-        self._arrays: list[ts.TensorStore] = [
-            self._open(image, create=create or (mend and not self._is_there(image))) for image in layout.images
-        ]
+        self._arrays = [self._open(image, create=create, mend=mend) for image in layout.images]
         if mend:
             self._reach_to_last_planes()
 
-    def _is_there(self, image: Image) -> bool:
-        return (self._root / image.path / "0" / "zarr.json").is_file()
-
-    def _open(self, image: Image, *, create: bool) -> ts.TensorStore:
-        spec = self._spec(image) | (self._metadata(image) if create else {})
-        return ts.open(spec, context=self._context, open=not create, create=create).result()
+    def _open(self, image: Image, *, create: bool, mend: bool) -> TimeArray:
+        path, layout = self._root / image.path / "0", self.layout
+        sizes = (len(layout.channels), image.n_z, layout.height, layout.width)
+        metadata = sharded("uint16", _AXES, sizes, n_t=layout.n_t, compressor=_COMPRESSOR)
+        lost = mend and not TimeArray.is_there(path)
+        return TimeArray(path, metadata, self._context, create=create or lost)
 
     def _reach_to_last_planes(self) -> None:
         for place in self.places():
             if place.t >= self.n_t(place.image):
                 self.resize_t(place.image, place.t + 1)
-
-    def _spec(self, image: Image) -> dict[str, Any]:
-        path = self._root / image.path / "0"
-        return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
-
-    def _metadata(self, image: Image) -> dict[str, Any]:
-        height, width = self.layout.height, self.layout.width
-        inner = [1, 1, 1, min(_INNER_CHUNK_PX, height), min(_INNER_CHUNK_PX, width)]
-        shard = [1, 1, 1, *(-(-n // i) * i for n, i in zip((height, width), inner[3:], strict=True))]
-        little = {"name": "bytes", "configuration": {"endian": "little"}}
-        lz4 = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": 2, "blocksize": 0}
-        sharding = {
-            "chunk_shape": inner,
-            "codecs": [little, {"name": "blosc", "configuration": lz4}],
-            "index_codecs": [little, {"name": "crc32c"}],
-            "index_location": "end",
-        }
-        n_t = min(_T_BLOCK, self.layout.n_t or _T_BLOCK)
-        return {
-            "metadata": {
-                "shape": [n_t, len(self.layout.channels), image.n_z, height, width],
-                "data_type": "uint16",
-                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
-                "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-                "dimension_names": ["t", "c", "z", "y", "x"],
-                "fill_value": 0,
-            }
-        }
 
     def write(self, place: Place, image: NDArray[np.unsignedinteger]) -> ts.WriteFutures:
         """Begin to write a plane, (Y, X) uint8 or uint16; the future is done when it is on disk.
@@ -107,10 +78,7 @@ class Images:
         `image` must not change before that.
         """
         array = self._arrays[place.image]
-        if place.t >= array.shape[0]:
-            grown = -(-(place.t + 1) // _T_BLOCK) * _T_BLOCK
-            self.resize_t(place.image, min(grown, self.layout.n_t or grown))
-            array = self._arrays[place.image]
+        array.reach(place.t, self.layout.n_t)
         return array[place.t, place.c, place.z].write(image.astype(np.uint16, copy=False))
 
     def read(self, place: Place) -> NDArray[np.uint16]:
@@ -133,13 +101,11 @@ class Images:
 
     def n_t(self, image: int) -> int:
         """Give the present length of an image's time axis."""
-        return int(self._arrays[image].shape[0])
+        return self._arrays[image].n_t
 
     def resize_t(self, image: int, n_t: int) -> None:
         """Set the length of an image's time axis."""
-        if self.n_t(image) != n_t:
-            exclusive_max = [n_t, None, None, None, None]
-            self._arrays[image] = self._arrays[image].resize(exclusive_max=exclusive_max).result()
+        self._arrays[image].resize_t(n_t)
 
     def places(self) -> Iterator[Place]:
         """Give the place of every plane that is on disk, journalled or not."""

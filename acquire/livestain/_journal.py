@@ -6,10 +6,11 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from livestain._appended import Appended
 from livestain._errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["JOURNAL_NAME", "Journal", "Tail", "mend", "read_header", "read_lines"]
@@ -17,7 +18,7 @@ __all__ = ["JOURNAL_NAME", "Journal", "Tail", "mend", "read_header", "read_lines
 JOURNAL_NAME = "frames.jsonl"
 
 
-class Journal:
+class Journal(Appended):
     """Appends lines. One `append` is one write, so a kill tears at most the last line of the file.
 
     The planes that a line speaks of were synced by their own commit; the lines themselves are synced at the
@@ -26,12 +27,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._torn = False
-        try:
-            self._file = path.open("ab", buffering=0)
-        except OSError as error:
-            raise StoreError(f"cannot write the journal {path}: {error.strerror}.") from error
+        super().__init__(path, what="the journal", when_torn="`livestain recover` mends it.")
 
     def append(self, lines: Iterable[Mapping[str, Any]], *, sync: bool = False) -> None:
         """Write the lines, whole, or raise.
@@ -41,42 +37,8 @@ class Journal:
         StoreError
             If the file system refuses: a full disk, a lost network drive.
         """
-        if self._torn:
-            raise StoreError(f"the journal {self._path} ends in half a line; `livestain recover` mends it.")
         data = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
-        before = os.fstat(self._file.fileno()).st_size
-        try:
-            while data:
-                data = data[self._file.write(data) or 0 :]
-            if sync:
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            self._take_back(before)
-            raise StoreError(f"cannot write the journal {self._path}: {error.strerror}.") from error
-
-    def _take_back(self, size: int) -> None:
-        # Half a line, with the next one appended to it, would be a line that nobody can read.
-        try:
-            self._file.truncate(size)
-        except OSError:
-            self._torn = True
-
-    def close(self) -> None:
-        """Sync and close.
-
-        Raises
-        ------
-        StoreError
-            If the drive refuses; the file is closed all the same.
-        """
-        if self._file.closed:
-            return
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise StoreError(f"cannot sync the journal {self._path}: {error.strerror}.") from error
-        finally:
-            self._file.close()
+        self._add(data, sync=sync)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -150,11 +112,15 @@ def mend(path: Path) -> int:
 
 
 class Tail:
-    """Follows a journal that is being written: each `read` gives the lines that are new and whole."""
+    """Follows a journal that is being written: each `read` gives the lines that are new and whole.
 
-    def __init__(self, path: Path) -> None:
+    A line that is none is an error of the reader's, unless `on_damaged` takes it.
+    """
+
+    def __init__(self, path: Path, on_damaged: Callable[[StoreError], None] | None = None) -> None:
         self._path = path
-        self._offset = 0
+        self._on_damaged = on_damaged
+        self._offset = self._number = 0
 
     def read(self, most_bytes: int = 1 << 20) -> list[dict[str, Any]]:
         """Read on, about `most_bytes` or one line if that is longer; an empty list if nothing new is there."""
@@ -163,4 +129,14 @@ class Tail:
             data = file.read(most_bytes) + file.readline()
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [json.loads(raw) for raw in whole.splitlines()]
+        return list(self._parsed(whole))
+
+    def _parsed(self, whole: bytes) -> Iterator[dict[str, Any]]:
+        for raw in whole.splitlines():
+            self._number += 1
+            try:
+                yield _parse(raw, self._path, self._number)
+            except StoreError as error:
+                if self._on_damaged is None:
+                    raise
+                self._on_damaged(error)

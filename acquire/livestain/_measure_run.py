@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
-from livestain._errors import ExperimentError
+from livestain._errors import ExperimentError, LivestainError
 from livestain._images import Images
 from livestain._reading import load_experiment
 from livestain._store import locked
 from livestain._worker import Worker
-from livestain.measure.measuring import STATE_NAME, Measuring
+from livestain.measure.measuring import Measuring
 from livestain.measure.products import make_products
+from livestain.measure.saved import STATE_NAME, begun_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,16 +82,18 @@ class MeasuringThread:
         if sys.platform == "linux":  # the model's frames come first; elsewhere threads have no niceness of their own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         try:
-            with threadpool_limits(1, user_api="blas"):
-                measuring = Measuring(self._folder, self._experiment, self._read)
+            with (
+                threadpool_limits(1, user_api="blas"),
+                Measuring(self._folder, self._experiment, self._read) as measuring,
+            ):
                 while not self._stop:
                     if not measuring.step(lambda: self._stop):
                         self._worker.pause(_IDLE_S)
-                measuring.close()
         except Exception as error:
+            said = str(error) if isinstance(error, LivestainError) else f"{type(error).__name__}: {error}."
             self.trouble = (
-                f"the measurement failed ({type(error).__name__}: {error}); the run is not touched by it. To "
-                f"measure it from disk: livestain measure {self._folder}"
+                f"beside the run, {said} The run is not touched by it, and is measured from disk after its end; "
+                f"should that fail too: livestain measure {self._folder}"
             )
             log.warning("the measurement failed", exc_info=error)
 
@@ -116,7 +119,8 @@ def measure_run(
     folder
         The run folder.
     settings
-        An experiment whose measure section and optics are taken in place of the run's own; begins anew.
+        An experiment whose measure section and optics are taken in place of the run's own; begins anew, unless a
+        measurement with the same ones was stopped.
     again
         Begin anew.
     on_progress
@@ -127,7 +131,8 @@ def measure_run(
     Raises
     ------
     LivestainError
-        If the folder is no run, has no measure section, lacks what the measurement needs, or is being written.
+        If the folder is no run, has no measure section, lacks what the measurement needs, or is being written; if
+        what was stopped there is damaged or has other settings; or a time point cannot be measured.
     """
     experiment = load_experiment(folder / "experiment.yaml")
     if settings is not None:
@@ -140,27 +145,21 @@ def measure_run(
         )
     # Its matrices are small: on several cores BLAS's threads wait for one another, and take the cores from the model.
     with locked(folder) as layout, threadpool_limits(1, user_api="blas"):
-        if again or settings is not None:
-            for name in (STATE_NAME, *(f"{t}.{kind}" for t in ("cells", "summary") for kind in ("arrow", "parquet"))):
-                (folder / name).unlink(missing_ok=True)
-        measuring = Measuring(folder, experiment, Images(folder, layout).read)
-        stopped = False
+        again = again or (settings is not None and not begun_with(folder, experiment))
+        with Measuring(folder, experiment, Images(folder, layout).read, again=again) as measuring:
+            stopped = False
 
-        def asked() -> bool:
-            nonlocal stopped
-            on_progress(measuring.measured)
-            stopped = stopped or stop()
-            return stopped
+            def asked() -> bool:
+                nonlocal stopped
+                on_progress(measuring.measured)
+                stopped = stopped or stop()
+                return stopped
 
-        try:
             while not stopped and measuring.step(asked):
                 pass
-        except BaseException:
-            measuring.close()
-            raise
-        if stopped or measuring.waiting or not measuring.ended:
-            measuring.close()
-            return Measured(measuring.measured, measuring.waiting, finished=False)
-        measuring.finish()
+            if stopped or measuring.waiting or not measuring.ended:
+                return Measured(measuring.measured, measuring.waiting, finished=False)
+            measuring.finish()
         made = make_products(folder, measuring.layout)
+        (folder / STATE_NAME).unlink(missing_ok=True)  # not before: a kill would have it all measured again
     return Measured(measuring.measured, 0, finished=True, files=made.files, notes=made.notes)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from livestain.measure import _tracks
+from livestain.measure._sightings import ONCE
 from livestain.measure._tracks import CUT, DAUGHTER, MOTHER, NONE, PAST
-from livestain.measure._window import ONCE, Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from livestain.measure._tracks import Tracks
+    from livestain.measure._window import Window
 
     Floats = NDArray[np.float64]
 
@@ -139,15 +140,10 @@ def _in_pieces(mother: np.void, daughter: np.void) -> bool:
     """Whether the two together weigh (or cover) what the cell did: then both are pieces of it."""
     a, b = (_tracks.sizes(np.array([row], _tracks.TRACK))[0] for row in (mother, daughter))
     for column in (1, 2, 0):
-        share, _ = _compared(a[column], b[column], mother["mother"][column])
+        share = np.exp(_tracks.log_sum(a[column], b[column]) - mother["mother"][column])
         if not np.isnan(share):
             return bool(0.7 < share < 1.35)
     return True
-
-
-def _compared(a: Floats, b: Floats, whole: Floats) -> tuple[float, float]:
-    """Return the sum of two sizes over a third, and the larger over the smaller, from logarithms."""
-    return float(np.exp(_tracks.log_sum(a, b) - whole)), float(np.exp(abs(a - b)))
 
 
 def join_piece(tracks: Tracks, row: int, piece: int) -> None:

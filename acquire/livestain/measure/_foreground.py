@@ -76,6 +76,8 @@ def phase_part(smooth: NDArray[np.float32]) -> tuple[NDArray[np.bool_] | None, f
     values = np.sort(some, axis=None)
     held = max(int(_SHORTH * values.size), 1)
     widths = values[held:] - values[:-held]
+    if not widths.size:
+        return None, float(values[0])
     start = int(np.argmin(widths))
     level = float(values[start + held // 2])
     noise = max(float(widths[start]) / _SHORTH_SIGMAS, float(np.ptp(values)) * 1e-4)

@@ -182,18 +182,10 @@ def described(
     NothingFound
         If there is no cell.
     """
-    counts = np.bincount(cells.ravel())
-    there = counts > 0
-    there[0] = False
-    n = int(there.sum())
+    cells, nuclei, area, nucleus_area = _numbered(cells, nuclei)
+    n = area.size - 1
     if n == 0:
         raise NothingFound("nothing in the field is a cell")
-    names = np.where(there, np.cumsum(there), 0).astype(np.int32)
-    nuclei = np.where(cells > 0, nuclei, 0)
-    if n < there.size - 1:
-        cells, nuclei = names[cells], names[nuclei]
-    area = np.concatenate([[0], counts[there]])
-    nucleus_area = np.bincount(nuclei.ravel(), minlength=n + 1)
     (y, x), (nucleus_y, nucleus_x) = _centres(cells, area), _centres(nuclei, nucleus_area)
     has_nucleus = nucleus_area > 0
     seen = ~has_nucleus | (area - nucleus_area > _BARE * nucleus_area)
@@ -205,15 +197,15 @@ def described(
         for i in range(1, n + 1)
     ]
     return Segmentation(
-        cells=cells.astype(np.int32, copy=False),
-        nuclei=nuclei.astype(np.int32, copy=False),
+        cells=cells,
+        nuclei=nuclei,
         pixel_size_um=pixel_size_um,
         y_px=y[1:],
         x_px=x[1:],
         nucleus_y_px=nucleus_y[1:],
         nucleus_x_px=nucleus_x[1:],
-        area_px=area[1:].astype(np.int64),
-        nucleus_area_px=nucleus_area[1:].astype(np.int64),
+        area_px=area[1:],
+        nucleus_area_px=nucleus_area[1:],
         at_border=touches_edge(cells, n)[1:],
         outlined=seen[1:],
         reasons=tuple(reasons),
@@ -221,6 +213,24 @@ def described(
         n_dropped=len(dropped),
         reason="",
     )
+
+
+def _numbered(
+    cells: NDArray[Any], nuclei: NDArray[Any]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Give both label images with numbers from 1 without gaps, and the areas by number, background's as 0."""
+    counts = np.bincount(cells.ravel())
+    there = counts > 0
+    there[0] = False
+    n = int(there.sum())
+    nuclei = np.where(cells > 0, nuclei, 0)
+    if n < there.size - 1:
+        names = np.where(there, np.cumsum(there), 0).astype(np.int32)
+        cells, nuclei = names[cells], names[nuclei]
+    area = np.concatenate([[0], counts[there]]).astype(np.int64)
+    nucleus_area = np.bincount(nuclei.ravel(), minlength=n + 1)
+    nucleus_area[0] = 0
+    return cells.astype(np.int32, copy=False), nuclei.astype(np.int32, copy=False), area, nucleus_area
 
 
 def _largest(dropped: list[Dropped]) -> tuple[Dropped, ...]:

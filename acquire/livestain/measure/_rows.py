@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -14,31 +12,32 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from livestain._appended import Appended
 from livestain._errors import StoreError
+from livestain.measure._row_files import (
+    GROUP_ROWS,
+    Extent,
+    damaged,
+    extent,
+    iter_batches,
+    open_parquet,
+    read_rows,
+    read_schema,
+    schema_end,
+    stream_schema,
+    whole_batches,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["PROVENANCE_KEY", "Extent", "RowStream", "extent", "iter_batches", "read_rows"]
-
-log = logging.getLogger("livestain")
+__all__ = ["PROVENANCE_KEY", "Extent", "RowStream", "extent", "iter_batches", "read_rows", "read_schema"]
 
 PROVENANCE_KEY = b"livestain"
-_GROUP_ROWS = 131_072  # of a Parquet file; what is in memory at once while one is written
-_MESSAGE_ERRORS = (pa.ArrowInvalid, OSError, EOFError)  # what pyarrow raises at a tear, by where the tear is
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How far a stream can be read: whole batches, then perhaps the torn rest of a write that a kill cut off."""
-
-    n_rows: int
-    n_bytes: int
-    torn_bytes: int
-
-
-class RowStream:
+class RowStream(Appended):
     """Appends batches of rows to FOLDER/NAME.arrow; one writer, any number of readers.
 
     Each append is one write of whole messages, so that a kill tears at most the last batch. There is no end mark: the
@@ -61,7 +60,7 @@ class RowStream:
     Raises
     ------
     StoreError
-        If the file cannot be opened, or has other columns.
+        If the file cannot be opened, is damaged, or has other columns.
     """
 
     def __init__(
@@ -77,20 +76,23 @@ class RowStream:
         self.parquet_path = folder / f"{name}.parquet"
         self._sync = sync
         self._schema = schema.with_metadata({PROVENANCE_KEY: json.dumps(dict(provenance or {})).encode()})
+        header = self._schema.serialize().to_pybytes()
         try:
             if not self.path.exists() and self.parquet_path.exists():
                 self._expand()
             known = extent(self.path) if self.path.exists() else Extent(0, 0, 0)
-            self.n_rows, self._n_bytes = known.n_rows, known.n_bytes
             if known.n_bytes:
                 self._check_columns()
-            self._file = self.path.open("ab", buffering=0)
-            self._cut(known.n_bytes)
+            elif known.torn_bytes >= len(header):  # not a beginning that a kill cut off
+                raise damaged(self.path)
+            super().__init__(self.path, what="the table", when_torn="measure the run again, which mends it.")
+            self._shorten(known.n_bytes)
             if not known.n_bytes:
-                self._write(self._schema.serialize().to_pybytes())
+                self._add(header, sync=sync)
             self.parquet_path.unlink(missing_ok=True)  # the same rows: a kill came while they were compacted
         except OSError as error:
             raise _cannot("open", self.path, error) from error
+        self.n_rows = known.n_rows
 
     def __enter__(self) -> Self:
         return self
@@ -122,7 +124,7 @@ class RowStream:
         """Add rows that are Arrow already, of this schema."""
         if batch.num_rows == 0:
             return
-        self._write(_messages(batch))
+        self._add(_messages(batch), sync=self._sync)
         self.n_rows += batch.num_rows
 
     def truncate(self, n_rows: int) -> None:
@@ -139,34 +141,17 @@ class RowStream:
                 "again."
             )
         rest, kept = None, 0
-        with closing(_whole_batches(self.path)) as batches:
-            end = _schema_end(self.path)
+        with closing(whole_batches(self.path)) as batches:
+            end = schema_end(self.path)
             for batch, batch_end in batches:
                 if kept + batch.num_rows > n_rows:
                     rest = batch.slice(0, n_rows - kept)
                     break
                 kept, end = kept + batch.num_rows, batch_end
-        self._cut(end)
+        self._shorten(end)
         self.n_rows = kept
         if rest is not None:
             self.append_batch(rest)
-
-    def close(self) -> None:
-        """Sync and close; the stream stays as it is.
-
-        Raises
-        ------
-        StoreError
-            If the drive refuses; the file is closed all the same.
-        """
-        if self._file.closed:
-            return
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise _cannot("sync", self.path, error) from error
-        finally:
-            self._file.close()
 
     def compact(self) -> Path:
         """Close, turn the stream into Parquet in one step (a rename), and remove the stream.
@@ -189,7 +174,7 @@ class RowStream:
     # ------------------------------------------------------------------ inside
 
     def _check_columns(self) -> None:
-        there = _read_schema(self.path)
+        there = stream_schema(self.path)
         if not there.equals(self._schema, check_metadata=False):
             raise StoreError(
                 f"{self.path} has the columns {', '.join(there.names)}, which this version of livestain does not "
@@ -197,103 +182,15 @@ class RowStream:
             )
         self._schema = there
 
-    def _write(self, data: bytes) -> None:
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) or 0 :]
-            if self._sync:
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            self._cut(self._n_bytes)  # half a batch, with the next one behind it, would end the table there
-            raise _cannot("write", self.path, error) from error
-        self._n_bytes += len(data)
-
-    def _cut(self, n_bytes: int) -> None:
-        try:
-            self._file.truncate(n_bytes)
-        except OSError as error:
-            raise _cannot("shorten", self.path, error) from error
-        self._n_bytes = n_bytes
-
     def _expand(self) -> None:
         fresh = self.path.with_suffix(".arrow.new")
-        with pq.ParquetFile(self.parquet_path) as source, fresh.open("wb") as file:
+        with open_parquet(self.parquet_path) as source, fresh.open("wb") as file:
             file.write(source.schema_arrow.serialize().to_pybytes())
-            for batch in source.iter_batches(_GROUP_ROWS):
+            for batch in source.iter_batches(GROUP_ROWS):
                 file.write(_messages(batch))
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self.path)
-
-
-def extent(path: Path) -> Extent:
-    """Say how far a stream can be read; nothing is kept in memory.
-
-    Raises
-    ------
-    StoreError
-        If the file cannot be read.
-    """
-    size = path.stat().st_size
-    end = _schema_end(path)
-    n_rows = 0
-    with closing(_whole_batches(path)) as batches:
-        for batch, batch_end in batches:
-            n_rows, end = n_rows + batch.num_rows, batch_end
-    return Extent(n_rows, end, size - end)
-
-
-def iter_batches(folder: Path, name: str) -> Iterator[pa.RecordBatch]:
-    """Give a table's batches one after another, from the stream where there is one, else from Parquet.
-
-    A torn end is left out and logged.
-
-    Raises
-    ------
-    StoreError
-        If there is no such table.
-    """
-    path, parquet = folder / f"{name}.arrow", folder / f"{name}.parquet"
-    if path.exists():
-        end = _schema_end(path)
-        for batch, batch_end in _whole_batches(path):
-            end = batch_end
-            yield batch
-        if torn := path.stat().st_size - end:
-            log.warning("%s ends in %d bytes of a batch that was not written to its end; they are left out", path, torn)
-    elif parquet.exists():
-        with pq.ParquetFile(parquet) as file:
-            yield from file.iter_batches(_GROUP_ROWS)
-    else:
-        raise _no_table(folder, name)
-
-
-def read_rows(folder: Path, name: str) -> pa.Table:
-    """Read a table, whichever form it has at the moment; a torn end is left out and logged.
-
-    Raises
-    ------
-    StoreError
-        If there is no such table.
-    """
-    return pa.Table.from_batches(iter_batches(folder, name), read_schema(folder, name)).unify_dictionaries()
-
-
-def read_schema(folder: Path, name: str) -> pa.Schema:
-    """Read a table's columns and provenance."""
-    path, parquet = folder / f"{name}.arrow", folder / f"{name}.parquet"
-    if path.exists():
-        return _read_schema(path)
-    if parquet.exists():
-        return pq.read_schema(parquet)
-    raise _no_table(folder, name)
-
-
-def _no_table(folder: Path, name: str) -> StoreError:
-    return StoreError(
-        f"{folder} has neither {name}.arrow nor {name}.parquet. Measure it first: `livestain measure {folder}`."
-    )
 
 
 def _batch(columns: Mapping[str, Any], schema: pa.Schema, path: Path) -> pa.RecordBatch:
@@ -332,44 +229,13 @@ def _messages(batch: pa.RecordBatch) -> bytes:
     return bytes(sink.getvalue()[schema:end])
 
 
-def _whole_batches(path: Path) -> Generator[tuple[pa.RecordBatch, int], None, None]:
-    """Give each whole batch of a stream and where it ends, up to the end or the tear."""
-    # Not mapped: a reader would crash when the writer shortens a mapped file.
-    with pa.OSFile(str(path)) as source:
-        try:
-            reader = pa.ipc.open_stream(source)
-        except _MESSAGE_ERRORS:
-            return
-        while True:
-            try:
-                batch = reader.read_next_batch()
-            except (StopIteration, *_MESSAGE_ERRORS):
-                return
-            yield batch, source.tell()
-
-
-def _read_schema(path: Path) -> pa.Schema:
-    with pa.OSFile(str(path)) as source:
-        return pa.ipc.read_schema(source)
-
-
-def _schema_end(path: Path) -> int:
-    """Give where the first batch begins; 0 if not even the schema is whole."""
-    with pa.OSFile(str(path)) as source:
-        try:
-            pa.ipc.read_schema(source)
-        except _MESSAGE_ERRORS:
-            return 0
-        return int(source.tell())
-
-
 def _write_parquet(path: Path, schema: pa.Schema, stream: Path) -> None:
     with path.open("wb") as file:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             waiting: list[pa.RecordBatch] = []
-            for batch, _ in _whole_batches(stream):
+            for batch, _ in whole_batches(stream):
                 waiting.append(batch)
-                if sum(b.num_rows for b in waiting) >= _GROUP_ROWS:
+                if sum(b.num_rows for b in waiting) >= GROUP_ROWS:
                     writer.write_table(pa.Table.from_batches(waiting, schema).unify_dictionaries())
                     waiting = []
             if waiting:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["MERGED", "NOTES", "NO_NOTE", "ONCE", "PART", "Detections", "Finished"]
+__all__ = ["MERGED", "NOTES", "NO_NOTE", "ONCE", "PART", "Detections", "Finished", "floats_in", "floats_out"]
 
 NO_NOTE, PART, MERGED, ONCE = 0, 1, 2, 3
 NOTES = ("", "one of several pieces of this cell", "two cells under one outline", "seen in one frame only")

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     Tracks = NDArray[np.void]
 
 __all__ = [
+    "COLUMNS",
+    "CUT",
+    "DAUGHTER",
+    "MOTHER",
     "NONE",
     "PAST",
     "TRACK",
+    "Tracks",
     "extend",
     "from_state",
     "log_sum",
@@ -46,11 +51,8 @@ TRACK = np.dtype(
         ("seen", "i8"),  # and of the last
         ("sightings", "i8"),
         ("since", "i8"),  # sightings since birth or since a split, at most PAST: what `sizes` and steps may use
-        (
-            "past",
-            "f8",
-            (PAST, COLUMNS),
-        ),  # newest first: t, y_um, x_um, log area, log mass, log DNA, 1 if cut by the border
+        # newest first: t, y_um, x_um, log area, log mass, log DNA, 1 if cut by the border
+        ("past", "f8", (PAST, COLUMNS)),
         ("spread", "f8"),  # log area when spread out: a maximum that fades, blind to mitotic rounding
         ("alive", "f8"),  # running mean of the probability of being alive
         ("border", "?"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from livestain.measure._sightings import MERGED, NO_NOTE, NOTES, ONCE, PART, Detections, Finished
+from livestain.measure._sightings import NO_NOTE, NOTES, PART, Detections, Finished
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-__all__ = ["MERGED", "ONCE", "Page", "Window"]
+__all__ = ["Page", "Window"]
 
 
 @dataclass(slots=True)

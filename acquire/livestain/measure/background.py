@@ -70,8 +70,8 @@ class Background:
 def fit_background(phase_rad: NDArray[np.floating], free: NDArray[np.bool_], *, order: int = 2) -> Background:
     """Fit a surface to the cell-free pixels of a phase image, little moved by debris and halo.
 
-    Medians of blocks of 16 pixels are fitted by bisquare-reweighted least squares; pixels within 3 of a cell are left
-    out.
+    Medians of square blocks, a twelfth of the field but 4 to 16 pixels wide, are fitted by bisquare-reweighted least
+    squares; pixels within 3 of a cell are left out.
 
     Parameters
     ----------
@@ -87,9 +87,9 @@ def fit_background(phase_rad: NDArray[np.floating], free: NDArray[np.bool_], *, 
     block = int(np.clip(min(phase_rad.shape) // 12, 4, _BLOCK_PX))
     centres, counts = _blocks(usable, block)
     if len(counts) < _BLOCKS_A_TERM * len(terms):
-        reason = (
-            f"only {usable.mean():.1%} of the field is free of cells (and of their rims): too little for the background"
-        )
+        of = "free of cells (and of their rims)" if np.isfinite(phase_rad).all() else "free of cells and has a phase"
+        share = np.count_nonzero(usable) / max(usable.size, 1)
+        reason = f"only {share:.1%} of the field is {of}: too little for the background"
         nothing = np.full(phase_rad.shape, np.nan)
         unknown = np.full((len(terms), len(terms)), np.nan)
         return Background(nothing, np.full(1, np.nan), terms, unknown, reason)

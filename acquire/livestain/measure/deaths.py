@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from livestain._errors import LivestainError
 from livestain.measure.columns import cell_rows, read_columns
-from livestain.measure.viability_model import DEAD, StateModel, normalised
+from livestain.measure.viability_model import DEAD, STATES, StateModel, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,8 +96,10 @@ def viable_fraction(states: ArrayLike, dead: ArrayLike | None = None, *, level: 
     Raises
     ------
     LivestainError
-        `dead` does not fit `states`.
+        `dead` does not fit `states`, or `level` is no level.
     """
+    if not 0 < level < 1:
+        raise LivestainError(f"The level of an interval lies between 0 and 1, got {level}; 95 % is 0.95.")
     given = np.asarray(states, dtype=np.str_)
     n_unknown = int((given == "").sum())
     n = given.size - n_unknown
@@ -136,10 +138,9 @@ def times_of_death(table: CellTable, settings: ViabilitySettings) -> list[Death]
     LivestainError
         Columns are missing, or times are.
     """
-    names = ("position", "t", "time_s", "cell", "parent", "live", "injured", "dead", "state")
-    columns = read_columns(table, names)
+    columns = read_columns(table, ("position", "t", "time_s", "cell", "parent", *STATES, "state"))
     model = StateModel(settings)
-    likelihood, _ = model.likelihood(np.stack([columns["live"], columns["injured"], columns["dead"]], axis=1))
+    likelihood, _ = model.likelihood(np.stack([columns[state] for state in STATES], axis=1))
     last: dict[tuple[str, int], NDArray[np.float64]] = {}
     deaths = []
     for rows in sorted(cell_rows(columns), key=lambda rows: float(columns["time_s"][rows[0]])):
@@ -155,17 +156,26 @@ def times_of_death(table: CellTable, settings: ViabilitySettings) -> list[Death]
 def _smoothed(
     model: StateModel, prior: NDArray[np.float64], t: NDArray[np.int64], likelihood: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the belief in each frame by all frames, and that in the last one."""
-    steps = [model.transition(int(frames)) for frames in np.diff(t)]
-    forward = np.empty_like(likelihood)
-    forward[0] = normalised(prior * likelihood[0])
-    for i, step in enumerate(steps):
-        forward[i + 1] = normalised(forward[i] @ step * likelihood[i + 1])
-    belief, later = forward.copy(), np.ones(3)
-    for i in range(len(steps) - 1, -1, -1):
-        later = normalised(steps[i] @ (likelihood[i + 1] * later))
-        belief[i] = normalised(forward[i] * later)
-    return belief, forward[-1]
+    """Give the belief in each frame by all frames, and that in the last one.
+
+    In logarithms: a thousand frames that say one thing before a thousand that say the other have no ratio in floats.
+    """
+    with np.errstate(divide="ignore"):  # what cannot be has the logarithm -inf
+        steps = [np.log(model.transition(int(frames))) for frames in np.diff(t)]
+        log_likelihood = np.log(likelihood)
+        forward = [np.log(prior) + log_likelihood[0]]
+    for step, frame in zip(steps, log_likelihood[1:], strict=True):
+        forward.append(np.logaddexp.reduce(forward[-1][:, None] + step, axis=0) + frame)
+    later = [np.zeros(3)]
+    for step, frame in zip(reversed(steps), log_likelihood[:0:-1], strict=True):
+        later.append(np.logaddexp.reduce(step + frame + later[-1], axis=1))
+    belief = np.array(forward) + np.array(later[::-1])
+    return _shares(belief), _shares(forward[-1])
+
+
+def _shares(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give shares of a sum of 1 from their logarithms, which may be less than a float's smallest."""
+    return normalised(np.exp(logs - logs.max(axis=-1, keepdims=True)))
 
 
 def _death(columns: Mapping[str, NDArray[Any]], rows: NDArray[np.intp], dead: NDArray[np.float64]) -> Death:

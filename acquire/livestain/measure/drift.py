@@ -18,6 +18,7 @@ FEWEST = 8  # fewer cells than this cannot be told from a stage that moved
 SURE = 4.0  # standard errors
 CHANCE = 0.15  # of finding a neighbour by accident: what is near is chosen so
 LARGEST_VOTE = 400  # cells that vote for a jump; more add time, not certainty
+MOST_BINS = 2000  # of votes, along either axis: memory is bounded however small the cells are
 
 
 def common_shift(
@@ -74,7 +75,8 @@ def _vote(expected_um: Floats, found_um: Floats, near_um: float) -> Floats:
     chosen = expected_um[:: len(expected_um) // LARGEST_VOTE + 1]
     shifts = (found_um[None] - chosen[:, None]).reshape(-1, 2)
     lowest = shifts.min(axis=0)
-    bins = np.floor((shifts - lowest) / near_um).astype(np.int64)
+    bin_um = max(near_um, float(np.ptp(shifts, axis=0).max()) / MOST_BINS)
+    bins = np.floor((shifts - lowest) / bin_um).astype(np.int64)
     votes = np.zeros(bins.max(axis=0) + 3)
     np.add.at(votes, (bins[:, 0] + 1, bins[:, 1] + 1), 1)
     # A peak may lie across bins: count each with its neighbours.

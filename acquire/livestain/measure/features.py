@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from livestain.measure.track import Detections
+from livestain.measure.viability_model import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +30,8 @@ _ADDED = (
     "cytoplasm_projected_dry_mass_pg",
     "relative_dry_mass",
 )  # of a cell in several pieces, the sum
-_CHANCES = ("live", "injured", "dead")
 _SDS = ("dry_mass_sd_pg", "relative_dry_mass_sd")
-_NUMBERS = ("y_um", "x_um", *_ADDED, *_SDS, *_CHANCES)
+_NUMBERS = ("y_um", "x_um", *_ADDED, *_SDS, *STATES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,13 +86,20 @@ class Features:
     @property
     def chances(self) -> NDArray[np.float64]:
         """(n, 3): live, injured, dead; NaN where not classified."""
-        return np.stack([self.numbers[name] for name in _CHANCES], axis=1)
+        return np.stack([self.numbers[name] for name in STATES], axis=1)
 
     # ------------------------------------------------------------------ what else was measured
 
     def without_mass(self, reason: str) -> Self:
         """Say why there is no mass."""
         return replace(self, reasons=_joined(self.reasons, [reason] * len(self)))
+
+    def without_mass_of(self, which: NDArray[np.bool_], *, nor_nucleus: bool) -> Self:
+        """Take the mass of some away, whose mask holds part of the cell; the reasons are there already."""
+        names = ["dry_mass_pg", "cytoplasm_projected_dry_mass_pg", "relative_dry_mass", *_SDS]
+        names += ["nucleus_projected_dry_mass_pg"] if nor_nucleus else []
+        gone = {name: np.where(which, np.nan, self.numbers[name]) for name in names}
+        return replace(self, numbers=self.numbers | gone)
 
     def weighed(
         self, masses: Masses, method: str, sd_pg: Mapping[int, float], reasons: Mapping[int, str] | None = None
@@ -125,7 +132,7 @@ class Features:
 
     def classified(self, chances: NDArray[np.float64], why: Sequence[str]) -> Self:
         """Add the class head's probabilities, (n, 3)."""
-        numbers = self.numbers | {name: chances[:, k] for k, name in enumerate(_CHANCES)}
+        numbers = self.numbers | {name: chances[:, k] for k, name in enumerate(STATES)}
         return replace(self, numbers=numbers, reasons=_joined(self.reasons, why))
 
     # ------------------------------------------------------------------ cells
@@ -167,7 +174,7 @@ class Features:
             into[name][row] = self.numbers[name][pieces].sum()
         for name in _SDS:
             into[name][row] = np.sqrt((self.numbers[name][pieces] ** 2).sum())
-        for name in _CHANCES:
+        for name in STATES:
             into[name][row] = self.numbers[name][pieces].mean()
         return "; ".join(dict.fromkeys(self.reasons[k] for k in pieces if self.reasons[k]))
 

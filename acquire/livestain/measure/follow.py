@@ -120,6 +120,8 @@ class Follower:
             return  # adopted or lost after it was measured: `livestain measure` from the start would tell
         if (place.image, place.t) not in self._growing:
             self._growing[place.image, place.t] = _Growing(time_s, self._awaited(place), set())
+        growing = self._growing[place.image, place.t]
+        growing.time_s = time_s if growing.time_s is None else growing.time_s  # its first frame may be missing
 
     def _awaited(self, place: Place) -> set[Place]:
         """Give all planes, raw and predicted, that this time point shall have."""

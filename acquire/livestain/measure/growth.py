@@ -222,17 +222,17 @@ def _population(
     n_families = steps.before.shape[1]
     whole = np.ones((1, n_families))
     rate, net = float(steps.rate(whole)[0]), float(steps.net_rate(whole)[0])
-    low, high, reason = np.nan, np.nan, ""
+    low, high, reasons = np.nan, np.nan, []
     if not np.isfinite(rate):
         what = "living cell" if basis == "count" else "living cell with a mass, clear of the border,"
-        reason = f"no {what} is seen in two successive frames"
+        reasons.append(f"no {what} is seen in two successive frames")
     elif n_families < _FEWEST_FAMILIES:
-        reason = f"{n_families} families, fewer than {_FEWEST_FAMILIES}: no interval"
+        reasons.append(f"{n_families} families, fewer than {_FEWEST_FAMILIES}: no interval")
     else:
         drawn = np.random.default_rng(1).multinomial(n_families, np.full(n_families, 1 / n_families), _RESAMPLED)
         low, high = (float(v) for v in np.nanpercentile(steps.rate(drawn.astype(np.float64)), (2.5, 97.5)))
     if rate <= 0:
-        reason = "the population does not grow"
+        reasons.append("the population does not grow")
     return PopulationGrowth(
         condition=condition,
         basis=basis,
@@ -246,7 +246,7 @@ def _population(
         n_cells=len(histories),
         n_divisions=steps.n_divisions,
         n_deaths=sum(history.end == DEATH for history in histories),
-        reason=reason,
+        reason="; ".join(reasons),
     )
 
 

@@ -11,6 +11,7 @@ from yaozarrs import v05
 from livestain._errors import StoreError
 from livestain._images import IMAGES_NAME, first_sentence
 from livestain._ome import read_interval_s, write_group
+from livestain._time_array import TimeArray, sharded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["LABEL_NAMES", "LabelImages"]
 
 LABEL_NAMES = ("cells", "nuclei")
-_T_BLOCK = 64  # time points by which an array grows: one resize costs as much as a plane's commit
-_INNER_CHUNK_PX = 512
+_AXES = ("t", "z", "y", "x")
+_COMPRESSOR = ("zstd", 1)  # labels are long runs of one number: five times smaller than with lz4, in the same time
 
 
 class LabelImages:
@@ -83,10 +84,10 @@ class LabelImages:
         """
         planes = {name: self._checked(name, plane) for name, plane in zip(LABEL_NAMES, (cells, nuclei), strict=True)}
         try:
-            if t >= self.n_t(image):
-                grown = -(-(t + 1) // _T_BLOCK) * _T_BLOCK
-                self._resize(image, min(grown, max(self.layout.n_t or grown, t + 1)))
-            writing = [self._arrays[image][name][t, 0].write(plane) for name, plane in planes.items()]
+            arrays = self._arrays[image]
+            for array in arrays.values():
+                array.reach(t, self.layout.n_t)
+            writing = [arrays[name][t, 0].write(plane) for name, plane in planes.items()]
             for write in writing:
                 write.result()
         except (OSError, ValueError) as error:
@@ -113,7 +114,7 @@ class LabelImages:
 
     def n_t(self, image: int) -> int:
         """Give the present length of an image's time axis."""
-        return min(int(array.shape[0]) for array in self._arrays[image].values())
+        return min(array.n_t for array in self._arrays[image].values())
 
     def close(self, last_t: Sequence[int]) -> None:
         """Cut each image's time axis after its last time point, and take over the time scale that was measured.
@@ -124,8 +125,9 @@ class LabelImages:
             If that cannot be written.
         """
         try:
-            for image, last in enumerate(last_t):
-                self._resize(image, max(1, last + 1))
+            for arrays, last in zip(self._arrays, last_t, strict=True):
+                for array in arrays.values():
+                    array.resize_t(max(1, last + 1))
             self._describe()
         except (OSError, ValueError) as error:
             raise StoreError(f"cannot complete the label images of {self._root}: {first_sentence(error)}") from error
@@ -139,43 +141,10 @@ class LabelImages:
             raise StoreError(f"labels of {name} must lie from 0 to 4294967295, got {low} to {high}.")
         return np.ascontiguousarray(plane, np.uint32)
 
-    def _resize(self, image: int, n_t: int) -> None:
-        for name, array in self._arrays[image].items():
-            if int(array.shape[0]) != n_t:
-                self._arrays[image][name] = array.resize(exclusive_max=[n_t, None, None, None]).result()
-
-    def _open(self, image: Image, name: str) -> ts.TensorStore:
-        folder = self._root / image.path / "labels" / name / "0"
-        spec: dict[str, Any] = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(folder)}}
-        there = (folder / "zarr.json").is_file()
-        spec |= {} if there else {"metadata": self._metadata()}
-        array = ts.open(spec, context=self._context, open=there, create=not there).result()
-        shape = (1, self.layout.height, self.layout.width)
-        if tuple(array.shape[1:]) != shape or array.dtype.name != "uint32":
-            raise ValueError(f"{folder} holds {array.dtype.name} {array.shape}, not uint32 (t, {shape})")
-        return array
-
-    def _metadata(self) -> dict[str, Any]:
-        height, width = self.layout.height, self.layout.width
-        inner = [1, 1, min(_INNER_CHUNK_PX, height), min(_INNER_CHUNK_PX, width)]
-        shard = [1, 1, *(-(-n // i) * i for n, i in zip((height, width), inner[2:], strict=True))]
-        little = {"name": "bytes", "configuration": {"endian": "little"}}
-        # Labels are long runs of one number: zstd makes them five times smaller than lz4, in the same time.
-        zstd = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle", "typesize": 4, "blocksize": 0}
-        sharding = {
-            "chunk_shape": inner,
-            "codecs": [little, {"name": "blosc", "configuration": zstd}],
-            "index_codecs": [little, {"name": "crc32c"}],
-            "index_location": "end",
-        }
-        return {
-            "shape": [min(_T_BLOCK, self.layout.n_t or _T_BLOCK), 1, height, width],
-            "data_type": "uint32",
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
-            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-            "dimension_names": ["t", "z", "y", "x"],
-            "fill_value": 0,
-        }
+    def _open(self, image: Image, name: str) -> TimeArray:
+        sizes = (1, self.layout.height, self.layout.width)
+        metadata = sharded("uint32", _AXES, sizes, n_t=self.layout.n_t, compressor=_COMPRESSOR)
+        return TimeArray(self._root / image.path / "labels" / name / "0", metadata, self._context)
 
     def _describe(self) -> None:
         """Write the groups, the arrays being there: first each label image, then the list that names them."""

@@ -5,54 +5,52 @@ journal -> Follower -> Position (one for each) -> cells.arrow, summary.arrow, la
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from livestain._errors import StoreError
-from livestain._experiment import PhaseFromDefocus, PhaseFromSteps, PhaseGiven
-from livestain._frame import Place
+from livestain._errors import LivestainError
+from livestain._experiment import PhaseFromDefocus, PhaseFromSteps
 from livestain._journal import JOURNAL_NAME, read_header
+from livestain._lines import layout_from_header
 from livestain.measure.follow import Follower
 from livestain.measure.labels import LabelImages
-from livestain.measure.mass import MassScale
+from livestain.measure.makers import mass_scale, phase_maker, viability_settings
 from livestain.measure.phase_images import PhaseImages
-from livestain.measure.phases import PhaseFromFrames, PhaseOfImage, PhaseOfSteps
-from livestain.measure.position import Position, Seen
-from livestain.measure.segment import Plane
-from livestain.measure.sources import find_sources, position_names
+from livestain.measure.planes import Planes
+from livestain.measure.position import Position
+from livestain.measure.saved import Saved, forget, settings_of, unusable
+from livestain.measure.sources import find_sources
 from livestain.measure.summary import SummaryTable, summarised
 from livestain.measure.table import CellTable
-from livestain.measure.viability_model import ViabilitySettings, emission_of_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from livestain._experiment import Experiment
+    from livestain._frame import Place
     from livestain._layout import Layout
     from livestain.measure.follow import TimePoint
-    from livestain.measure.phases import PhaseMaker
     from livestain.measure.position import Followed
-    from livestain.measure.sources import Channel, Sources
+    from livestain.measure.sources import Sources
     from livestain_models.contract import Output
 
-__all__ = ["STATE_NAME", "Measuring", "check_measure", "phase_maker", "viability_settings"]
+__all__ = ["Measuring", "check_measure"]
 
-STATE_NAME = "measuring.json"
 _SAVE_EVERY_S = 10.0  # a measurement that is killed repeats at most so much
 
 
 class Measuring:
     """The measurement of one run.
 
-    It takes up where an earlier one was stopped: rows behind its saved state are dropped and written again.
+    It takes up where an earlier one was stopped: rows behind its saved state are dropped and written again. As a
+    context it is closed at the end, and may be taken up again.
 
     Parameters
     ----------
@@ -62,49 +60,84 @@ class Measuring:
         What was run, with a measure section.
     read
         Reads a plane that is on disk, (Y, X) uint16.
+    again
+        Begin anew, whatever is there.
     sync
         Whether tables and labels wait for the drive (fsync).
 
     Raises
     ------
     LivestainError
-        If something that the measurement needs is not known, or the tables cannot be written.
+        If something that the measurement needs is not known, what is there cannot be gone on with, or the tables
+        cannot be written.
     """
 
     def __init__(
-        self, folder: Path, experiment: Experiment, read: Callable[[Place], NDArray[np.uint16]], *, sync: bool = False
+        self,
+        folder: Path,
+        experiment: Experiment,
+        read: Callable[[Place], NDArray[np.uint16]],
+        *,
+        again: bool = False,
+        sync: bool = False,
     ) -> None:
         assert experiment.measure is not None  # noqa: S101  (the caller asked)
         self.folder = folder
-        self._experiment, self._measure, self._read = experiment, experiment.measure, read
+        self._experiment, self._measure = experiment, experiment.measure
         header = read_header(folder / JOURNAL_NAME)
         outputs = [output for stain in header["stains"] for output in stain.get("outputs", ())]
-        self._follower = Follower(folder, experiment.sequence)
-        self.layout: Layout = self._follower.layout
-        self._names = position_names(self.layout)
+        self.layout: Layout = layout_from_header(header)
+        self._names = self.layout.position_names
         self._sources: Sources = find_sources(experiment, self.layout, outputs)
+        self._planes = Planes(read, self._sources, experiment, self.layout)
         self._confusion = {k: v for stain in header["stains"] for k, v in stain.get("confusion", {}).items()}
         self._phase = phase_maker(experiment, self.layout)
-        provenance = self._provenance(header)
-        self._images: PhaseImages | None = None
-        if isinstance(self._measure.phase, PhaseFromSteps | PhaseFromDefocus):
-            self._images = PhaseImages(folder, self.layout, provenance=provenance, sync=sync)
         self._positions = [self._position(image) for image in range(len(self.layout.images))]
-        self._cells = CellTable(folder, provenance, sync=sync)
-        self._summary = SummaryTable(folder, provenance, sync=sync)
-        self._labels = LabelImages(folder, self.layout, provenance=provenance, sync=sync)
-        self._skipped = 0
-        self._measured = [-1] * len(self.layout.images)
-        self._resume()
+        self._settings = settings_of(experiment)
+        saved = None if again else Saved.load(folder)
+        self._measured, self._skipped = [-1] * len(self.layout.images), 0
+        if saved is not None:
+            saved.check(folder, self._settings, len(self.layout.images))
+            self._take_up(saved)
+        after = [
+            min((t - 1 for t in p.unseen), default=m) for p, m in zip(self._positions, self._measured, strict=True)
+        ]
+        self._follower = Follower(folder, experiment.sequence, after)
+        if saved is None:
+            forget(folder)
+        self._open(self._provenance(header), saved.rows if saved else (0, 0), sync=sync)
         self._saved_s = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close the tables; after an error without saving: a time point that failed half way is measured again."""
+        try:
+            if kind is None and not self._finished:
+                self.save()
+        finally:
+            with self._cells:
+                self._summary.close()
 
     # ------------------------------------------------------------------ one time point after another
 
     def step(self, stop: Callable[[], bool] = lambda: False) -> int:
-        """Measure what is complete on disk by now, unless it is told to stop; give how many time points that were."""
+        """Measure what is complete on disk by now, unless it is told to stop; give how many time points that were.
+
+        Raises
+        ------
+        LivestainError
+            If one cannot be measured: which, why, and how to go on.
+        """
         done = 0
         for point in self._follower.read():
-            self._add(point)
+            try:
+                new = self._add(point)
+            except Exception as error:
+                raise self._failed(f"at t={point.t} of {self._names[point.image] or 'the run'}", error) from error
+            if not new:
+                continue
             done += 1
             if time.monotonic() - self._saved_s > _SAVE_EVERY_S:
                 self.save()
@@ -127,109 +160,62 @@ class Measuring:
         """How many time points were measured, of all positions."""
         return sum(t + 1 for t in self._measured) - self._skipped
 
-    def _add(self, point: TimePoint) -> None:
-        seen = self._seen(point)
+    def _add(self, point: TimePoint) -> bool:
+        """Measure a time point; False if that was done before a stop, and only its outlines were wanted again."""
+        position = self._positions[point.image]
+        if point.t <= self._measured[point.image]:
+            position.see_again(point.t, *self._planes.outlines(point))
+            return False
+        seen = self._planes.seen(point, self._time_s(point))
         self._measured[point.image] = point.t
-        if seen.nuclei is None and seen.cells is None:
-            self._skipped += 1  # its frame never came, or was not asked for at this time point
-            return
-        self._write(point.image, self._positions[point.image].add(seen))
+        if (seen.nuclei is None and seen.cells is None) or math.isnan(seen.time_s):
+            self._skipped += 1  # its frame never came, was not asked for at this time point, or has no time
+        else:
+            self._write(point.image, position.add(seen))
+        return True
 
     def finish(self) -> None:
-        """Write the rows that waited for time points to come, and turn the streams into Parquet files."""
-        for image, position in enumerate(self._positions):
-            self._write(image, position.finish())
-        self._labels.close(self._measured)
-        if self._images is not None:
-            self._images.close(self._measured)
-        self._cells.compact()
-        self._summary.compact()
-        (self.folder / STATE_NAME).unlink(missing_ok=True)
+        """Write the rows that waited for time points to come, and turn the streams into Parquet files.
+
+        The saved state stays: what is made of the tables may still fail, and then only that is to be done again.
+        """
+        try:
+            for image, position in enumerate(self._positions):
+                self._write(image, position.finish())
+            self._labels.close(self._measured)
+            if self._images is not None:
+                self._images.close(self._measured)
+            self._cells.compact()
+            self._summary.compact()
+        except Exception as error:
+            raise self._failed("at its end", error) from error
+        self._finished = True
 
     def save(self) -> None:
         """Save how far it came, so that it can be taken up from there."""
-        state = {
-            "version": 1,
-            "measured": self._measured,
-            "skipped": self._skipped,
-            "rows": [self._cells.n_rows, self._summary.n_rows],
-            "phase": self._phase and self._phase.state(),
-            "positions": [position.state() for position in self._positions],
-        }
-        fresh = self.folder / f"{STATE_NAME}.new"
-        try:
-            with fresh.open("w", encoding="utf-8") as file:
-                json.dump(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.folder / STATE_NAME)
-        except OSError as error:
-            raise StoreError(f"cannot save the measurement's state in {self.folder}: {error.strerror}.") from error
+        Saved(
+            settings=self._settings,
+            measured=self._measured,
+            skipped=self._skipped,
+            rows=(self._cells.n_rows, self._summary.n_rows),
+            phase=self._phase.state() if self._phase else None,
+            positions=[position.state() for position in self._positions],
+        ).save(self.folder)
         self._saved_s = time.monotonic()
 
-    def close(self) -> None:
-        """Save, and close the tables as they are."""
-        self.save()
-        self._cells.close()
-        self._summary.close()
-
-    # ------------------------------------------------------------------ planes
-
-    def _seen(self, point: TimePoint) -> Seen:
-        where = self._sources
-        phase, why = self._phase_planes(point)
-        classes = [self._plane(point, c) for c in where.classes or ()]
-        return Seen(
-            point.t,
-            self._time_s(point),
-            self._segmented(point, where.nuclei),
-            self._segmented(point, where.cells),
-            np.stack([c for c in classes if c is not None])
-            if classes and all(c is not None for c in classes)
-            else None,
-            phase,
-            why,
+    def _failed(self, where: str, error: Exception) -> LivestainError:
+        said = str(error) if isinstance(error, LivestainError) else f"{type(error).__name__}: {error}."
+        return LivestainError(
+            f"the measurement failed {where}: {said} What was measured before it is kept; to go on from there: "
+            f"livestain measure {self.folder}"
         )
 
-    def _segmented(self, point: TimePoint, channel: Channel | None) -> Plane | None:
-        image = None if channel is None else self._plane(point, channel.number)
-        return None if image is None or channel is None else Plane(image, channel.kind)
-
-    def _plane(self, point: TimePoint, c: int) -> NDArray[np.uint16] | None:
-        """Read the plane of a channel that is nearest to the place where the sequence has the sample."""
-        there = [place for place in point.there if place.c == c]
-        if not there:
-            return None
-        return self._read(min(there, key=lambda place: (self._away_um(place), place.z)))
-
-    def _away_um(self, place: Place) -> float:
-        plan, n_z = self._experiment.sequence.z_plan, self.layout.images[place.image].n_z
-        z_um = [float(z) for z in plan] if plan is not None and plan.is_relative else []
-        if len(z_um) != n_z:  # absolute, or a plan of the position's own: its middle
-            return abs(place.z - n_z // 2)
-        return abs(z_um[place.z])
-
-    def _phase_planes(self, point: TimePoint) -> tuple[NDArray[np.uint16] | None, str]:
-        channels = self._sources.phase
-        if not channels:
-            return None, ""
-        if isinstance(self._measure.phase, PhaseFromDefocus):
-            n_z = self.layout.images[point.image].n_z
-            places = [Place(point.image, point.t, channels[0], z) for z in range(n_z)]
-            if missing := sum(place not in point.there for place in places):
-                return None, f"{missing} of {n_z} focal planes are missing"
-            return np.stack([self._read(place) for place in places]), ""
-        planes = [self._plane(point, c) for c in channels]
-        if missing := sum(plane is None for plane in planes):
-            return None, f"{missing} of {len(planes)} phase images are missing"
-        return np.stack([plane for plane in planes if plane is not None]), ""
-
     def _time_s(self, point: TimePoint) -> float:
-        interval_s = self._measure.interval_s
-        first_s = self._follower.first_frame_s
-        if interval_s is not None or point.time_s is None or first_s is None:
-            return point.t * float(interval_s or self.layout.interval_s)
-        return round(point.time_s - first_s, 3)
+        """Give its time since the first frame; NaN if nobody knows, of a camera that runs free."""
+        interval_s, first_s = self._measure.interval_s, self._follower.first_frame_s
+        if interval_s is None and point.time_s is not None and first_s is not None:
+            return round(point.time_s - first_s, 3)
+        return point.t * (interval_s or self.layout.interval_s or math.nan)
 
     # ------------------------------------------------------------------ rows
 
@@ -257,11 +243,7 @@ class Measuring:
     def _position(self, image: int) -> Position:
         layout = self.layout
         height_um, width_um = (n * layout.pixel_size_um for n in (layout.height, layout.width))
-        optics, phase = self._experiment.rig.optics, self._measure.phase
-        has_mass = phase is not None and not (isinstance(phase, PhaseGiven) and phase.rad_per_grey is None)
-        scale = None
-        if has_mass and optics is not None:
-            scale = MassScale(layout.pixel_size_um, optics.wavelength_um, self._measure.alpha_ml_per_g)
+        scale = mass_scale(self._experiment, layout)
         viability = None
         if self._sources.classes:
             viability = viability_settings(self._experiment, layout, self._confusion)
@@ -283,25 +265,28 @@ class Measuring:
             **{key: header["provenance"][key] for key in ("software", "predicted") if key in header["provenance"]},
         }
 
-    def _resume(self) -> None:
-        """Go on where an earlier measurement was stopped, or begin anew."""
-        file = self.folder / STATE_NAME
-        if not file.exists():
-            self._cells.truncate(0)
-            self._summary.truncate(0)
-            return
-        state = json.loads(file.read_text(encoding="utf-8"))
-        self._measured, self._skipped = state["measured"], state["skipped"]
-        self._cells.truncate(state["rows"][0])
-        self._summary.truncate(state["rows"][1])
-        if self._phase:
-            self._phase.restore(state["phase"])
-        self._follower = Follower(self.folder, self._experiment.sequence, self._measured)
-        again = [set(position.restore(one)) for position, one in zip(self._positions, state["positions"], strict=True)]
-        if any(again):
-            for point in Follower(self.folder, self._experiment.sequence).read():
-                if point.t in again[point.image]:
-                    self._positions[point.image].see_again(self._seen(point))
+    def _take_up(self, saved: Saved) -> None:
+        """Go on where an earlier measurement was stopped."""
+        self._measured, self._skipped = list(saved.measured), saved.skipped
+        try:
+            if self._phase:
+                self._phase.restore(saved.phase or {})
+            for position, state in zip(self._positions, saved.positions, strict=True):
+                position.restore(state)
+        except (KeyError, TypeError, ValueError, IndexError) as error:  # of a livestain that kept other things
+            raise unusable(self.folder, f"does not say what this livestain needs ({error!r})") from error
+
+    def _open(self, provenance: dict[str, Any], rows: tuple[int, int], *, sync: bool) -> None:
+        """Open what is written, with as many rows as the saved state knows."""
+        self._images: PhaseImages | None = None
+        if isinstance(self._measure.phase, PhaseFromSteps | PhaseFromDefocus):
+            self._images = PhaseImages(self.folder, self.layout, provenance=provenance, sync=sync)
+        self._labels = LabelImages(self.folder, self.layout, provenance=provenance, sync=sync)
+        self._cells = CellTable(self.folder, provenance, sync=sync)
+        self._summary = SummaryTable(self.folder, provenance, sync=sync)
+        self._cells.truncate(rows[0])
+        self._summary.truncate(rows[1])
+        self._finished = False
 
 
 def check_measure(experiment: Experiment, layout: Layout, outputs: Sequence[Output]) -> None:
@@ -316,38 +301,3 @@ def check_measure(experiment: Experiment, layout: Layout, outputs: Sequence[Outp
     phase_maker(experiment, layout)
     if sources.classes:
         viability_settings(experiment, layout, {})
-
-
-def phase_maker(experiment: Experiment, layout: Layout) -> PhaseMaker | None:
-    """Give what makes phase of an experiment's planes, None where it makes none.
-
-    Raises
-    ------
-    LivestainError
-        If a calibration cannot be read.
-    """
-    phase, optics = experiment.measure and experiment.measure.phase, experiment.rig.optics
-    if isinstance(phase, PhaseGiven):
-        return PhaseOfImage(phase, layout.pixel_size_um)
-    if phase is None or optics is None:
-        return None
-    if isinstance(phase, PhaseFromSteps):
-        return PhaseOfSteps(phase, optics, layout.pixel_size_um)
-    plan = experiment.sequence.z_plan
-    return PhaseFromFrames(optics, [] if plan is None else list(plan), layout.pixel_size_um)
-
-
-def viability_settings(
-    experiment: Experiment, layout: Layout, confusion: Mapping[str, float | str]
-) -> ViabilitySettings:
-    """Give what is assumed of the cells' deaths, and how the model errs by its package's `confusion`.
-
-    Raises
-    ------
-    LivestainError
-        If the time between two frames is not known.
-    """
-    assert experiment.measure is not None  # noqa: S101  (the caller asked)
-    return ViabilitySettings(
-        interval_s=experiment.measure.interval_s or layout.interval_s, emission=emission_of_scores(confusion)
-    )

@@ -107,7 +107,7 @@ class PhaseOfSteps:
     def __init__(self, steps: PhaseFromSteps, optics: Optics, pixel_size_um: float) -> None:
         self._sign, self._pixel_size_um = steps.sign, pixel_size_um
         self._empty = None if steps.empty_field is None else EmptyField.load(steps.empty_field)
-        self._dark_counts = optics.dark_counts or 0.0
+        self._dark_counts = optics.dark_counts
         given = steps.coherence_um
         self._coherence = None if given is None else Coherence(given, 0.0, 1.0)
         self._checked = False
@@ -117,7 +117,7 @@ class PhaseOfSteps:
         zones = _widened(cells, _MARGIN_UM / self._pixel_size_um)
         inside = zones > 0
         try:
-            empty = self._empty or EmptyField.estimated(planes, ~inside, dark_counts=self._dark_counts)
+            empty = self._empty or self._estimated(planes, ~inside)
             if not self._checked and inside.any():
                 if trouble := check_steps(planes, empty, inside, sign=self._sign):
                     return _nothing(zones, trouble)
@@ -140,6 +140,10 @@ class PhaseOfSteps:
         reasons = {0: free.reason} if free.reason else {}
         return FieldPhase(free.phase_rad, zones, free.errors_rad, free.strangers, None, reasons)
 
+    def _estimated(self, planes: NDArray[np.unsignedinteger], free: NDArray[np.bool_]) -> EmptyField:
+        assert self._dark_counts is not None  # noqa: S101  (`check_phase` has seen to it)
+        return EmptyField.estimated(planes, free, dark_counts=self._dark_counts)
+
     def state(self) -> dict[str, Any]:
         """Give the coherence radius that was found."""
         return {"checked": self._checked, "coherence": self._coherence and asdict(self._coherence)}
@@ -156,7 +160,7 @@ class PhaseFromFrames:
     Parameters
     ----------
     optics
-        Of the rig, with both apertures.
+        Of the rig, with both apertures and what the camera gives without light.
     z_um
         (P,) of each plane, in the order of the planes, from the place that the sequence calls 0.
     pixel_size_um
@@ -166,13 +170,14 @@ class PhaseFromFrames:
     method = "defocus, mask-supported"
 
     def __init__(self, optics: Optics, z_um: Sequence[float], pixel_size_um: float) -> None:
-        assert optics.objective_na is not None  # noqa: S101  (`check_phase` has seen to both)
+        assert optics.objective_na is not None  # noqa: S101  (`check_phase` has seen to all three)
         assert optics.condenser_na is not None  # noqa: S101
+        assert optics.dark_counts is not None  # noqa: S101
         self._light = BrightField(
             optics.wavelength_um, optics.objective_na, optics.condenser_na, pixel_size_um, optics.medium_index
         )
         self._z_um = tuple(z_um)
-        self._dark_counts = optics.dark_counts or 0.0
+        self._dark_counts = optics.dark_counts
         self._offset_um = optics.focus_offset_um
         self._sign = 0
         self._tries = 0

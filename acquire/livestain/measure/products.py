@@ -17,7 +17,6 @@ from livestain.measure._rows import iter_batches
 from livestain.measure.ctc import CtcWriter
 from livestain.measure.geff import GeffWriter
 from livestain.measure.labels import LabelImages
-from livestain.measure.sources import position_names
 from livestain.measure.table import read_cells, with_masses
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def make_products(folder: Path, layout: Layout) -> Products:
 def write_tracks(folder: Path, layout: Layout) -> list[Path]:
     """Write tracks.geff, or tracks/POSITION.geff where there are several; memory holds one batch of rows."""
     several = len(layout.images) > 1
-    names = [_file_name(name) for name in position_names(layout)]
+    names = [_file_name(name) for name in layout.position_names]
     paths = [folder / "tracks" / f"{name}.geff" if several else folder / "tracks.geff" for name in names]
     for path in paths:
         shutil.rmtree(path, ignore_errors=True)  # of an earlier measurement
@@ -75,7 +74,7 @@ def write_ctc(folder: Path, to: Path) -> list[Path]:
     layout = layout_from_header(read_header(folder / JOURNAL_NAME))
     labels = LabelImages(folder, layout)
     several = len(layout.images) > 1
-    paths = [to / _file_name(name) if several else to for name in position_names(layout)]
+    paths = [to / _file_name(name) if several else to for name in layout.position_names]
     digits = 4 if max(labels.n_t(image) for image in range(len(paths))) > 1000 else 3
     writers = [CtcWriter(path, digits) for path in paths]
     for image, t, rows in _time_points(folder):
@@ -112,7 +111,7 @@ def _file_name(name: str) -> str:
 
 def conditions_of(layout: Layout) -> dict[str, str] | None:
     """Say which well each position of a plate lies in; None where there is no plate: then each position is its own."""
-    named = zip(position_names(layout), layout.images, strict=True)
+    named = zip(layout.position_names, layout.images, strict=True)
     wells = {name: "".join(image.well[:2]) for name, image in named if image.well}
     return wells or None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from livestain._errors import ExperimentError
 from livestain._experiment import PhaseFromDefocus, PhaseFromSteps, PhaseGiven
+from livestain.measure.viability_model import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,9 +15,8 @@ if TYPE_CHECKING:
     from livestain._experiment import Experiment, Measure, Rig
     from livestain._layout import Layout
 
-__all__ = ["CLASSES", "Channel", "Sources", "find_sources", "position_names"]
+__all__ = ["Channel", "Sources", "check_phase", "find_sources"]
 
-CLASSES = ("live", "injured", "dead")
 Kind = Literal["distance", "stain", "phase", "image"]
 
 
@@ -82,14 +82,8 @@ def find_sources(experiment: Experiment, layout: Layout, outputs: Sequence[Mappi
     return Sources(nuclei, cells, _classes(layout, kinds), phase)
 
 
-def position_names(layout: Layout) -> list[str]:
-    """Name every position; with its number where two share a name, since tables and files tell positions by it."""
-    names = [image.name for image in layout.images]
-    return [f"{name} ({i})".strip() if names.count(name) > 1 else name for i, name in enumerate(names)]
-
-
 def check_phase(measure: Measure, rig: Rig, layout: Layout) -> None:
-    """Refuse a measurement that would have to guess a pixel size, a wavelength, an aperture or a plane.
+    """Refuse a measurement that would have to guess a pixel size, a wavelength, the dark, an aperture or a plane.
 
     Raises
     ------
@@ -108,11 +102,18 @@ def check_phase(measure: Measure, rig: Rig, layout: Layout) -> None:
             "measure.phase: the wavelength of the transmitted light is unknown, and mass needs it. Add it to the rig: "
             "optics: {wavelength_um: 0.55}."
         )
+    estimated = isinstance(phase, PhaseFromSteps) and phase.empty_field is None  # an empty field knows its own dark
+    if optics is not None and optics.dark_counts is None and (estimated or isinstance(phase, PhaseFromDefocus)):
+        raise ExperimentError(
+            "measure.phase: what the camera gives without light is unknown, and taken as 0 it would make every mass a "
+            "few percent low. Take an image with the light off and add its mean to the rig: "
+            "optics: {wavelength_um: 0.55, dark_counts: 100}."
+        )
     if isinstance(phase, PhaseFromDefocus):
         if optics is None or optics.objective_na is None or optics.condenser_na is None:
             raise ExperimentError(
                 "measure.phase: phase from defocus needs both numerical apertures. Add them to the rig: "
-                "optics: {wavelength_um: 0.55, objective_na: 0.75, condenser_na: 0.3}."
+                "optics: {wavelength_um: 0.55, objective_na: 0.75, condenser_na: 0.3, dark_counts: 100}."
             )
         for image in layout.images:
             if image.n_z < 2 or image.z_step_um is None:
@@ -162,7 +163,7 @@ def _default_cells(kinds: Mapping[str, str], measure: Measure) -> str | None:
 
 
 def _classes(layout: Layout, kinds: Mapping[str, str]) -> tuple[int, int, int] | None:
-    numbers = [layout.channel(f"{name.capitalize()} (predicted)") for name in CLASSES]
+    numbers = [layout.channel(f"{name.capitalize()} (predicted)") for name in STATES]
     if any(n is None or kinds.get(layout.channels[n].name) != "class" for n in numbers):
         return None
     live, injured, dead = (n for n in numbers if n is not None)

@@ -69,7 +69,9 @@ class Curve:
 def survival_curves(
     table: CellTable, conditions: Mapping[str, str] | None = None, *, origin: Origin = "run"
 ) -> list[Curve]:
-    """Estimate the share of cells alive, by condition (Kaplan & Meier 1958, JASA 53:457; interval of Greenwood).
+    """Estimate the share of cells alive, by condition (Kaplan & Meier 1958, JASA 53:457).
+
+    The interval has Greenwood's variance on the scale of log(-log), so it stays within 0 and 1.
 
     A cell counts from when it is first seen alive (left truncation) to its death, or until it divides, leaves, is lost
     or the run ends (right censoring): the daughters take over from a mother, so the curve is the chance that nothing

@@ -11,6 +11,7 @@ import pyarrow.csv
 
 from livestain._errors import LivestainError
 from livestain.measure._rows import PROVENANCE_KEY, RowStream, iter_batches, read_rows, read_schema
+from livestain.measure.viability_model import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,6 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-STATES = ("live", "injured", "dead")
 _NAME = pa.dictionary(pa.int8(), pa.string())
 
 CELL_SCHEMA = pa.schema(

@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from livestain._errors import LivestainError
-from livestain.measure import _divisions, _gains, _tracks
+from livestain.measure import _divisions, _tracks
 from livestain.measure._assign import choose, match
+from livestain.measure._gains import link_gains
 from livestain.measure._motion import Motion
-from livestain.measure._sightings import Detections, Finished
+from livestain.measure._scene import expected, scene_of
+from livestain.measure._sightings import MERGED, ONCE, Detections, Finished
+from livestain.measure._splits import late_splits, mergers, splits
 from livestain.measure._tracks import MOTHER, NONE
-from livestain.measure._window import MERGED, ONCE, Page, Window
+from livestain.measure._window import Page, Window
 from livestain.measure.drift import common_shift
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from livestain.measure._scene import Scene
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -111,11 +116,11 @@ class Tracker:
     def _step(self, found: Detections, *, observed: bool) -> list[Finished]:
         self._t = found.t
         self._motion.begin(found.area_um2, found.at_um, self._field_um)
-        place, scatter = _gains.expected(self._tracks, self._motion, found.t)
+        place, scatter = expected(self._tracks, self._motion, found.t)
         self._correct_drift(place, scatter, found)
         page = self._window.open(found, self._drift_um, observed=observed)
         if len(found):
-            scene = _gains.scene_of(self._tracks, place, scatter, found, self._drift_um, self._motion, self._field_um)
+            scene = scene_of(self._tracks, place, scatter, found, self._drift_um, self._motion, self._field_um)
             self._connect(scene, page)
         self._judge_splits(due=found.t - self._settings.lag)
         self._let_go(found.t)
@@ -136,16 +141,16 @@ class Tracker:
         self._drift_um = self._drift_um + shift
         self._last_shift_um = shift
 
-    def _connect(self, scene: _gains.Scene, page: Page) -> None:
+    def _connect(self, scene: Scene, page: Page) -> None:
         """Choose who is who, and bring tracks and page up to date."""
-        links = _gains.link_gains(scene)
+        links = link_gains(scene)
         taken = match(links)
         # A link far below the usual may be a missing cell that took a daughter, or half of a blob: it is in question.
         sure = taken & (links.gain > 0.6 * np.median(links.gain[taken])) if taken.any() else taken
         n_tracks, n_segments = len(self._tracks), len(scene.found_um)
         sure_tracks = np.isin(np.arange(n_tracks), links.track[sure])
-        events = _gains.splits(scene, np.isin(np.arange(n_segments), links.segment[sure]), sure_tracks)
-        events += _gains.mergers(scene, sure_tracks)
+        events = splits(scene, np.isin(np.arange(n_segments), links.segment[sure]), sure_tracks)
+        events += mergers(scene, sure_tracks)
         taken, chosen = choose(links, events, taken, n_tracks, n_segments)
         ids = self._tracks["id"].copy()
         self._follow(links.track[taken], links.segment[taken], scene, page)
@@ -159,7 +164,7 @@ class Tracker:
         self._begin(np.flatnonzero(page.owner == 0), scene, page)
         self._split_late(scene, page)
 
-    def _follow(self, rows: Ints, segments: Ints, scene: _gains.Scene, page: Page) -> None:
+    def _follow(self, rows: Ints, segments: Ints, scene: Scene, page: Page) -> None:
         """Add a sighting to each of the tracks `rows`, and learn from it."""
         tracks, found, t = self._tracks, page.detections, page.detections.t
         at_um, log_sizes = scene.found_um[segments], scene.found_sizes[segments]
@@ -180,7 +185,7 @@ class Tracker:
         track = self._tracks[row]
         self._window.bridge(int(track["id"]), int(track["seen"]), track["past"][0, 1:3], t, at_um)
 
-    def _begin(self, segments: Ints, scene: _gains.Scene, page: Page) -> None:
+    def _begin(self, segments: Ints, scene: Scene, page: Page) -> None:
         """Begin a track for each of `segments`."""
         found = page.detections
         ids = np.arange(self._next_id, self._next_id + len(segments))
@@ -200,7 +205,7 @@ class Tracker:
 
     # ------------------------------------------------------------------ splits and mergers
 
-    def _split(self, cell: int, scene_row: int, segments: tuple[int, ...], scene: _gains.Scene, page: Page) -> None:
+    def _split(self, cell: int, scene_row: int, segments: tuple[int, ...], scene: Scene, page: Page) -> None:
         """Let `cell` go on as one of two segments, with the other one as a track of its own, until more is known."""
         row, found = _tracks.row_of(self._tracks, cell), page.detections
         near = np.argsort(((scene.found_um[list(segments)] - scene.expected_um[scene_row]) ** 2).sum(axis=1))
@@ -230,13 +235,13 @@ class Tracker:
         )
         _divisions.open_split(self._tracks, row, daughter, split_t, since)
 
-    def _split_late(self, scene: _gains.Scene, page: Page) -> None:
+    def _split_late(self, scene: Scene, page: Page) -> None:
         """Open splits whose second daughter was not found until now."""
-        for late in _gains.late_splits(scene, self._tracks, self._motion, page.owner, page.detections.t):
+        for late in late_splits(scene, self._tracks, self._motion, page.owner, page.detections.t):
             daughter = _tracks.row_of(self._tracks, int(page.owner[late.segment]))
             self._open_late(late.row, daughter, late.since)
 
-    def _merge(self, cells: list[int], segment: int, scene: _gains.Scene, page: Page) -> None:
+    def _merge(self, cells: list[int], segment: int, scene: Scene, page: Page) -> None:
         """Two tracks lie under one segment: pieces that are whole again, or cells that wait until they are apart."""
         rows = [_tracks.row_of(self._tracks, cell) for cell in cells]
         whole = self._made_whole(rows)

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 STATES = ("live", "injured", "dead")
-DEAD = 2
+DEAD = STATES.index("dead")
 _RARE = 0.005
 _ERRS = 0.02  # what a class head without a confusion matrix is thought to err at least, to each other class
 
@@ -90,9 +90,16 @@ class ViabilitySettings:
                 f"hits_per_h, injury_h and error_s are above 0, recovered and sudden shares below 1, got "
                 f"{self.hits_per_h}, {self.injury_h}, {self.error_s}, {self.recovered} and {self.sudden}."
             )
-        if min(self.at_first) <= 0:
+        if len(self.at_first) != 3 or not (np.isfinite(self.at_first).all() and min(self.at_first) > 0):
             raise LivestainError(
                 f"Each state has a share above 0 among first-seen cells, got at_first={self.at_first}."
+            )
+        # A class that is never taken for another would make some cells' frames impossible: no state, not a rare one.
+        taken = np.asarray(_emission_without_matrix() if self.emission is None else self.emission)
+        if taken.shape != (3, 3) or not (np.isfinite(taken).all() and taken.min() > 0):
+            raise LivestainError(
+                f"Of each true class some share above 0 is taken for each class, got emission={self.emission}; "
+                "`emission_of` makes it from a confusion matrix."
             )
         if not 1 <= self.confirm <= self.lag + 1:
             raise LivestainError(
@@ -190,8 +197,8 @@ def emission_of_scores(scores: Mapping[str, float | str]) -> Emission | None:
         for key, value in scores.items()
         if key.endswith(f"cells_{true}_as_{seen}")
     }
-    if len(found) < len(STATES) ** 2:
-        return None
+    if len(found) < len(STATES) ** 2 or not np.isfinite(list(found.values())).all():
+        return None  # a test set without a class has no share of it
     # What never happened in a test of some hundred cells can happen.
     shares = np.array([[found[true, seen] for seen in STATES] for true in STATES]) + _RARE
     return tuple((float(a), float(b), float(c)) for a, b, c in normalised(shares))

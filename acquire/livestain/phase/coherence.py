@@ -141,6 +141,8 @@ def _middle(known: Known, radius_px: float) -> Known:
 
 def _descend(cost: Callable[[float], float], low: float, high: float) -> float | None:
     """Go down from the largest radius, where fits are cheap, until the cost has clearly risen again."""
+    if low > high:  # a field of a few pixels
+        return None
     tried: list[tuple[float, float]] = []
     radius = high
     while radius >= low:

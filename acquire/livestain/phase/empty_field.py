@@ -24,7 +24,7 @@ _VERSION = 1
 _SMOOTH_PX = 8.0  # a lens' own phase changes slowly: smoothed, one calibration adds no noise to a thousand images
 _LARGEST_WAVE = 0.2  # |U1| / |U0| above this is an object, not dirt on a lens
 _LEAST_FREE = 0.02  # of the field, to fit its light
-_DARK_DOUBT = 2.0  # light must stand this many times above the camera's offset in the darkest pixel in a thousand
+_LEAST_LIGHT_COUNTS = 2.0  # above the camera's offset, in the darkest pixel in a thousand
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,16 +126,28 @@ class EmptyField:
         return cls(light, np.zeros_like(light), float(dark_counts), ESTIMATED)
 
     def save(self, path: Path) -> None:
-        """Write the calibration as .npz."""
-        with path.open("wb") as file:
-            np.savez_compressed(
-                file,
-                version=_VERSION,
-                light_counts=self.light_counts,
-                phase_rad=self.phase_rad,
-                dark_counts=self.dark_counts,
-                source=self.source,
-            )
+        """Write the calibration as .npz.
+
+        Raises
+        ------
+        StoreError
+            The file cannot be written.
+        """
+        try:
+            with path.open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    version=_VERSION,
+                    light_counts=self.light_counts,
+                    phase_rad=self.phase_rad,
+                    dark_counts=self.dark_counts,
+                    source=self.source,
+                )
+        except OSError as error:
+            raise StoreError(
+                f"the empty-field calibration cannot be written to {path}: {error.strerror or error}. Choose a folder "
+                "that exists and has room."
+            ) from error
 
     @classmethod
     def load(cls, path: Path) -> EmptyField:
@@ -171,7 +183,7 @@ def _check_light(light_counts: NDArray[np.float32], dark_counts: float) -> None:
     if not np.isfinite(light_counts).all() or not np.isfinite(dark_counts):
         raise RigError("The empty field, or the camera's offset, holds values that are not numbers (NaN or infinite).")
     least = float(np.quantile(light_counts, 0.001))
-    if least <= max(_DARK_DOUBT, 0.0):
+    if least <= _LEAST_LIGHT_COUNTS:
         raise RigError(
             f"The empty field is {least:.3g} counts above the camera's offset of {dark_counts:g} in its darkest part; "
             "open the shutter, lengthen the exposure, or correct the offset."

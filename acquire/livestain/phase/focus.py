@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from livestain._errors import ExperimentError
-from livestain.phase.supported import Iterations, SupportedPhase
+from livestain.phase._quick import quick_fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Focus", "find_focus"]
 
 STEP_UM = 0.5
-_QUICK = Iterations(60, 60, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +81,8 @@ def find_focus(
     offsets = np.asarray(STEP_UM * np.arange(-count, count + 1), float)
     residuals, noise = np.empty(offsets.size), 0.0
     for number, offset in enumerate(offsets):
-        measure = SupportedPhase(
-            optics,
-            [z + float(offset) for z in z_um],
-            (planes.shape[-2], planes.shape[-1]),
-            margin_um=margin_um,
-            dark_counts=dark_counts,
-            iterations=_QUICK,
-            repeats=0,
-        )
-        found = measure(planes, labels)
+        heights_um = [z + float(offset) for z in z_um]
+        found = quick_fit(optics, heights_um, planes, labels, margin_um=margin_um, dark_counts=dark_counts)
         if np.isnan(found.residual):  # no fit at all; a bad one has its residual
             return Focus(np.nan, np.nan, np.nan, np.nan, found.reasons[0])
         residuals[number] = found.residual

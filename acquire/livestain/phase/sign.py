@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from livestain.phase.supported import Iterations, SupportedPhase
+from livestain.phase._quick import quick_fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Sign", "find_sign"]
 
 LEAST_SURENESS = 0.3
-_QUICK = Iterations(60, 60, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +75,8 @@ def find_sign(
     """
     residuals = []
     for sign in (1.0, -1.0):
-        measure = SupportedPhase(
-            optics,
-            [sign * z for z in z_um],
-            (planes.shape[-2], planes.shape[-1]),
-            margin_um=margin_um,
-            dark_counts=dark_counts,
-            iterations=_QUICK,
-            repeats=0,
-        )
-        found = measure(planes, labels)
+        heights_um = [sign * z for z in z_um]
+        found = quick_fit(optics, heights_um, planes, labels, margin_um=margin_um, dark_counts=dark_counts)
         if np.isnan(found.residual):  # no fit at all; a bad one has its residual
             return Sign(0, 0.0, np.nan, np.nan, found.reasons[0])
         residuals.append(found.residual)

@@ -23,6 +23,7 @@ import numpy as np
 
 from livestain._errors import RigError
 from livestain.phase._arctan2 import arctan2_f32
+from livestain.phase._saturated import saturated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Slim", "SlimPhase", "check_steps"]
 
-_FULL_WELLS = (255, 1023, 4095, 16383, 65535)
-_ENOUGH_TO_BE_FULL = 16  # pixels at one of these: fewer is chance
 _LIGHT_CHANGED = 2.0  # against the calibration; beyond it the lamp, exposure or filter is another
 
 
@@ -107,7 +106,7 @@ class Slim:
             turned = (along + 1j * across) * self._turn
             along, across = np.ascontiguousarray(turned.real), np.ascontiguousarray(turned.imag)
         phase = arctan2_f32(across, along)
-        full = self._full_pixels(steps)
+        full = saturated(steps, self._full)
         if full is None:
             return SlimPhase(phase)
         phase[full] = np.nan
@@ -131,7 +130,7 @@ class Slim:
             As for `phase`; or the light is less than half or more than twice the calibration's.
         """
         steps = self._steps(frames)
-        full = self._full_pixels(steps)
+        full = saturated(steps, self._full)
         along = np.subtract(steps[0], steps[2], dtype=np.float32)
         across = np.subtract(steps[3], steps[1], dtype=np.float32)
         wave = (along + 1j * self.sign * across) / self._four
@@ -173,18 +172,6 @@ class Slim:
             if step.dtype.kind == "f" and not np.isfinite(step).all():
                 raise RigError(f"Step {number} of the phase holds values that are not numbers (NaN or infinite).")
         return steps
-
-    def _full_pixels(self, steps: list[NDArray[np.number]]) -> NDArray[np.bool_] | None:
-        """Return where the camera was saturated in any step; None where it was not."""
-        full: NDArray[np.bool_] | None = None
-        for step in steps:
-            top = float(step.max())
-            if self._full is None and top not in _FULL_WELLS:
-                continue
-            at: NDArray[np.bool_] = np.greater_equal(step, top if self._full is None else self._full)
-            if at.any() and (self._full is not None or at.sum() >= _ENOUGH_TO_BE_FULL):
-                full = at if full is None else full | at
-        return full
 
 
 def check_steps(frames: Frames, empty: EmptyField, cells: NDArray[np.bool_], *, sign: int = 1) -> str:

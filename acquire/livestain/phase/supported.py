@@ -21,6 +21,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from livestain._errors import ExperimentError
+from livestain.phase._saturated import saturated
 from livestain.phase.contrast import flat_contrast, why_no_defocus
 from livestain.phase.transfer import BrightField, frequencies_per_um, transfer
 
@@ -303,8 +304,11 @@ def _why_not(zones: NDArray[np.int32], planes: NDArray[np.generic]) -> dict[int,
     """Return the cells that cannot be measured."""
     edge = np.concatenate([zones[0], zones[-1], zones[:, 0], zones[:, -1]])
     reasons = dict.fromkeys(np.unique(edge[edge > 0]).tolist(), "touches the field's border")
-    if planes.dtype in (np.uint8, np.uint16):
-        full = np.asarray(planes == (255 if planes.dtype == np.uint8 else 65535)).any(axis=0)
+    # One pixel at the most that its type can hold is no chance; of the most that 12 bits can hold it would be.
+    most = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}.get(planes.dtype, np.inf)
+    for full in (saturated(planes, most), saturated(planes)):
+        if full is None:
+            continue
         for label in np.unique(zones[full & (zones > 0)]).tolist():
             reasons.setdefault(label, "the camera is saturated there")
     return reasons
