@@ -7,6 +7,16 @@ From a script:
     experiment = livestain.load_experiment("experiment.yaml")
     result = livestain.run_experiment(experiment, experiment.run_folder("growth"))  # or any folder that is not there
     print(result.folder, result.stats.latency["camera_to_disk_ms"].p99)
+
+From a script or a program that owns a core already (`livestain.start` does not wait for the end):
+
+    result = livestain.run(core, sequence, stains=[{"model": "my_model", "channel": "BF"}])
+
+In a notebook:
+
+    run = livestain.open(result.folder)
+    run.images  # xarray, read as it is needed
+    run.cells  # pandas
 """
 
 from __future__ import annotations
@@ -17,6 +27,9 @@ from livestain._errors import ExperimentError, LivestainError, ModelError, RigEr
 from livestain._experiment import Experiment, Output, Rig, RigChannel, Stain
 from livestain._frame import Frame, Job, Place, Stained
 from livestain._latency import Percentiles, RunStats
+from livestain._on_core import Running, run, start
+from livestain._open import OpenRun
+from livestain._open import open as open  # noqa: A004  (as tifffile.open; not in __all__: `*` must not shadow it)
 from livestain._reading import load_experiment, load_rig
 from livestain._recover import Recovered, backfill, damaged_planes, recover
 from livestain._run import Status
@@ -34,6 +47,7 @@ __all__ = [
     "LivestainError",
     "ModelError",
     "OnnxModel",
+    "OpenRun",
     "Output",
     "Percentiles",
     "Place",
@@ -44,6 +58,7 @@ __all__ = [
     "RigChannel",
     "RigError",
     "RunStats",
+    "Running",
     "Stain",
     "StainModel",
     "Stained",
@@ -56,5 +71,7 @@ __all__ = [
     "load_experiment",
     "load_rig",
     "recover",
+    "run",
     "run_experiment",
+    "start",
 ]

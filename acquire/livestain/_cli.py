@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from livestain._cli_app import INCOMPLETE, INTERRUPTED, Folder, console
+from livestain._cli_cells import cells, empty_field, measure
 from livestain._cli_models import app as models
 from livestain._errors import LivestainError
 from livestain._report import OwnConsole
@@ -29,13 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(models)
-console = OwnConsole()
-
-INCOMPLETE = 1  # something is missing or went wrong; the message says what and what to run
-INTERRUPTED = 130  # Ctrl-C, by the shells' convention
-
-Folder = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 
 
 def main() -> None:
@@ -111,6 +106,8 @@ def demo(
 @app.command()
 def run(
     experiment: Annotated[Path, typer.Argument(help="An experiment file.", show_default=False)],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program, one object a line.")] = False,
 ) -> None:
     """Acquire, stain and store an experiment.
 
@@ -119,8 +116,11 @@ def run(
     from livestain._reading import load_experiment
 
     loaded = load_experiment(experiment)
-    result = _run(loaded, loaded.run_folder(experiment.stem))
-    _exit(result)
+    folder = loaded.run_folder(experiment.stem)
+    if as_json:
+        _exit(_run_for_program(loaded, folder), quiet=True)
+    else:
+        _exit(_run(loaded, folder))
 
 
 @app.command()
@@ -179,8 +179,29 @@ def _run(experiment: Any, folder: Path) -> Result:
     return result
 
 
-def _exit(result: Result) -> None:
-    """Say what is not whole and how to mend it; exit with a status a script can use."""
+def _run_for_program(experiment: Any, folder: Path) -> Result:
+    from livestain._json_lines import JsonLines
+    from livestain._session import run_experiment
+
+    lines = JsonLines()
+    result = run_experiment(
+        experiment, folder, on_ready=lines.ready, on_progress=lines.update, on_measured=lines.measured
+    )
+    lines.ended(result)
+    return result
+
+
+def _exit(result: Result, *, quiet: bool = False) -> None:
+    """Say what is not whole and how to mend it, unless `quiet`; exit with a status a script can use."""
+    if not quiet:
+        _say_what_is_not_whole(result)
+    if result.reason == "canceled":
+        raise typer.Exit(INTERRUPTED)
+    if not result.complete:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _say_what_is_not_whole(result: Result) -> None:
     for trouble in result.troubles:
         console.print(f"warning: {trouble}", style="yellow", soft_wrap=True)
     if missing := result.stats.frames_missing:
@@ -191,10 +212,6 @@ def _exit(result: Result) -> None:
         verb = "prediction is" if owed == 1 else "predictions are"
         remedy = f"To make them: livestain backfill {result.folder}"
         console.print(f"{owed} {verb} still owed. {remedy}", style="yellow", soft_wrap=True)
-    if result.reason == "canceled":
-        raise typer.Exit(INTERRUPTED)
-    if not result.complete:
-        raise typer.Exit(INCOMPLETE)
 
 
 @app.command()
@@ -277,84 +294,6 @@ def backfill(
     print_stats(console, found)
 
 
-@app.command()
-def measure(
-    folder: Folder,
-    settings: Annotated[
-        Path | None,
-        typer.Option(help="An experiment file whose measure section and optics to take instead; begins anew."),
-    ] = None,
-    *,
-    again: Annotated[bool, typer.Option("--again", help="Begin anew.")] = False,
-) -> None:
-    """Measure the cells of a run from disk: mass, growth, viability, lineage; goes on where it was stopped.
-
-    Example: livestain measure livestain-runs/2026-11-22-demo
-    """
-    from livestain._measure_run import measure_run
-    from livestain._reading import load_experiment
-    from livestain._report import Progress, print_measured
-    from livestain._stop import Stop
-
-    chosen = None if settings is None else load_experiment(settings)
-    stop = Stop()
-    with stop.on_signals(), Progress(console) as progress:
-        done = measure_run(
-            folder, settings=chosen, again=again, on_progress=progress.measured, stop=lambda: stop.times > 0
-        )
-    print_measured(console, done)
-    if stop.times:
-        console.print("stopped; the same command goes on from there", style="yellow")
-        raise typer.Exit(INTERRUPTED)
-    if not done.finished:
-        remedy = f"livestain backfill {folder}, then livestain measure {folder}"
-        console.print(f"{done.waiting} time points owe predictions: {remedy}", style="yellow", soft_wrap=True)
-        raise typer.Exit(INCOMPLETE)
-
-
-@app.command()
-def cells(
-    folder: Folder,
-    csv: Annotated[Path | None, typer.Option(help="Write every cell at every time point as CSV.")] = None,
-    summary_csv: Annotated[Path | None, typer.Option(help="Write one row a position and time point as CSV.")] = None,
-    anndata: Annotated[Path | None, typer.Option(help="Write AnnData (.h5ad).")] = None,
-    ctc: Annotated[Path | None, typer.Option(help="Write Cell Tracking Challenge files into this folder.")] = None,
-) -> None:
-    """Say what was measured of a run's cells; or write the tables for other programs.
-
-    Example: livestain cells livestain-runs/2026-11-22-demo --csv cells.csv
-    """
-    from livestain.measure.overview import overview_of
-    from livestain.measure.products import write_ctc
-    from livestain.measure.table import write_anndata, write_csv
-
-    if csv:
-        write_csv(folder, csv)
-    if summary_csv:
-        write_csv(folder, summary_csv, "summary")
-    if anndata:
-        write_anndata(folder, anndata)
-    written = [*(path for path in (csv, summary_csv, anndata) if path), *(write_ctc(folder, ctc) if ctc else ())]
-    for path in written:
-        console.print(str(path), soft_wrap=True)
-    if not written:
-        console.print(overview_of(folder), soft_wrap=True)
-
-
-@app.command("empty-field")
-def empty_field(
-    experiment: Annotated[Path, typer.Argument(help="An experiment with phase steps.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The calibration to write.")] = Path("empty_field.npz"),
-    repeats: Annotated[int, typer.Option(min=1, help="Sets of frames to average.")] = 8,
-) -> None:
-    """Take the light of an empty field, which phase from steps is measured against.
-
-    Move the stage to a place without cells first, or put in a dish with medium only.
-
-    Example: livestain empty-field experiment.yaml --out empty_field.npz
-    """
-    from livestain._empty_field import take_empty_field
-    from livestain._reading import load_experiment
-
-    take_empty_field(load_experiment(experiment), out, repeats=repeats)
-    console.print(f"{out}\nto use it: measure.phase.empty_field: {out}", soft_wrap=True)
+for command in (measure, cells, empty_field):
+    app.command(command.__name__.replace("_", "-"))(command)
+app.add_typer(models)

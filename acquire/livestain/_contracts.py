@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from livestain._experiment import Experiment, Rig, Stain
     from livestain._rig import Camera
-    from livestain_models.contract import Contract
+    from livestain_models.contract import Contract, Output
 
 __all__ = ["check_contracts", "check_sequence", "lay_out"]
 
@@ -134,6 +134,19 @@ def _check_planes(contract: Contract, stain: Stain, sequence: useq.MDASequence) 
         )
 
 
+def _least_high(output: Output) -> float:
+    """Give the grey level up to which an output is shown at least.
+
+    Maps have a scale of their own. A stain is shown to a fifth of the brightest that its model was trained on, where
+    the package says what that is.
+    """
+    if output.kind in ("class", "distance"):
+        return 65535.0
+    if output.kind == "stain" and output.unit == "relative" and output.full_scale is not None:
+        return 65535 * float(np.clip((0.2 - output.zero) / (output.full_scale - output.zero), 0, 1))
+    return 0.0
+
+
 def _check_stack(contract: Contract, z_um: list[float]) -> None:
     wants = contract.planes
     steps_um = [above - below for below, above in itertools.pairwise(z_um)]
@@ -165,7 +178,7 @@ def lay_out(experiment: Experiment, contracts: Sequence[Contract], camera: Camer
         If the sequence cannot be laid out, or has no event.
     """
     predicted = [
-        Channel(f"{output.name} (predicted)", output.color, stain=i, output=k)
+        Channel(f"{output.name} (predicted)", output.color, stain=i, output=k, least_high=_least_high(output))
         for i, contract in enumerate(contracts)
         for k, output in enumerate(contract.outputs)
     ]

@@ -25,12 +25,17 @@ _SUBSEQUENCE_MAY_HAVE = {"grid_plan", "z_plan", "autofocus_plan", "metadata", "a
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One channel of the images; `stain` and `output` say which prediction it is, None for a camera's."""
+    """One channel of the images; `stain` and `output` say which prediction it is, None for a camera's.
+
+    `least_high` is the grey level that the display range reaches at least: stretched to what it holds, a prediction
+    without a single cell would show its noise as cells.
+    """
 
     name: str
     color: str = "FFFFFF"
     stain: int | None = None
     output: int | None = None
+    least_high: float = 0.0
 
     @property
     def predicted(self) -> bool:
@@ -124,6 +129,12 @@ class Layout:
     def channel(self, name: str) -> int | None:
         """Give the number of a channel by its name, or None."""
         return next((i for i, channel in enumerate(self.channels) if channel.name == name), None)
+
+    @property
+    def position_names(self) -> tuple[str, ...]:
+        """A name for each image; with its number where two share a name, since tables and files go by it."""
+        names = [image.name for image in self.images]
+        return tuple(f"{name} ({i})".strip() if names.count(name) > 1 else name for i, name in enumerate(names))
 
     def targets(self, stain: int, at: Place) -> tuple[Place, ...]:
         """Say where a stain's outputs go for the plane at `at`, in the order of the model's outputs."""

@@ -99,6 +99,15 @@ class Ledger:
             for t, c, z in np.argwhere(planes.there).tolist():
                 yield Place(image, t, c, z), int(planes.crc32[t, c, z])
 
+    def there(self, image: int) -> NDArray[np.bool_]:
+        """Say which planes of an image are on disk, (t, c, z); t may reach beyond the last that is."""
+        return self._planes[image].there
+
+    @property
+    def ended(self) -> str | None:
+        """How the run ended; None while it goes on, or where it was killed."""
+        return self._ended
+
     def last_t(self, image: int) -> int:
         """Give the last time point of an image that has a plane, -1 if there is none."""
         times = np.flatnonzero(self._planes[image].there.any(axis=(1, 2)))

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from livestain._errors import StoreError
 from livestain._layout import Channel, Image, Layout
 
 if TYPE_CHECKING:
@@ -24,7 +25,16 @@ def header_line(layout: Layout, time_s: float, more: Mapping[str, Any]) -> dict[
 
 def layout_from_header(header: Mapping[str, Any]) -> Layout:
     """Read back the layout that a header carries. It places no events: those are over."""
-    plain = dict(header["layout"])
+    try:
+        return _layout(dict(header["layout"]))
+    except (KeyError, TypeError) as error:
+        raise StoreError(
+            f"the journal's header was written by another version of livestain ({str(error)[:80]}), which this one "
+            "cannot read. Open the run with the version that `experiment.yaml` and the journal name."
+        ) from error
+
+
+def _layout(plain: dict[str, Any]) -> Layout:
     plain["images"] = tuple(Image(**(image | {"well": _tuple(image["well"])})) for image in plain["images"])
     plain["channels"] = tuple(Channel(**channel) for channel in plain["channels"])
     plain["plate"] = _tuple(plain["plate"])

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from livestain.live.scale_bar import with_scale_bar
+from livestain.live.shown import auto_window, tinted, to_8bit
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -36,13 +39,14 @@ def draw_panels(
     pixel_size_um
         For the scale bar.
     """
-    grey, green, magenta = _stretch(bright_field), _stretch(predicted), _stretch(true)
+    grey, green, magenta = (to_8bit(plane, auto_window(plane)) for plane in (bright_field, predicted, true))
     correlation = np.corrcoef(predicted.ravel(), true.ravel())[0, 1]
+    both = np.maximum(tinted(green, _PREDICTED_RGB), tinted(magenta, _TRUE_RGB))
     panels = [
-        ("Bright field", np.repeat(grey[..., None], 3, axis=2)),
-        ("Nuclei (predicted)", _tint(green, _PREDICTED_RGB)),
-        ("Nuclei (true fluorescence)", _tint(magenta, _TRUE_RGB)),
-        (f"Overlay, Pearson r = {correlation:.2f}", _tint(green, _PREDICTED_RGB) + _tint(magenta, _TRUE_RGB)),
+        ("Bright field", with_scale_bar(tinted(grey, (255, 255, 255)), pixel_size_um)),
+        ("Nuclei (predicted)", tinted(green, _PREDICTED_RGB)),
+        ("Nuclei (true fluorescence)", tinted(magenta, _TRUE_RGB)),
+        (f"Overlay, Pearson r = {correlation:.2f}", both),
     ]
     height, width = bright_field.shape
     sheet = Image.new("RGB", (4 * width + 5 * _GAP_PX, height + _TITLE_PX + _GAP_PX), (24, 24, 24))
@@ -50,35 +54,6 @@ def draw_panels(
     for i, (title, rgb) in enumerate(panels):
         left = _GAP_PX + i * (width + _GAP_PX)
         pen.text((left, 5), title, fill=(230, 230, 230), font=font)
-        sheet.paste(Image.fromarray((rgb * 255).astype(np.uint8)), (left, _TITLE_PX))
-    _scale_bar(pen, font, (_GAP_PX, _TITLE_PX), (height, width), pixel_size_um)
+        sheet.paste(Image.fromarray(rgb), (left, _TITLE_PX))
     sheet.save(path)
     return path
-
-
-def _stretch(image: NDArray[np.uint16]) -> NDArray[np.float64]:
-    low, high = np.percentile(image, [0.5, 99.8])
-    stretched: NDArray[np.float64] = np.clip((image - low) / max(high - low, 1), 0, 1)
-    return stretched
-
-
-def _tint(grey: NDArray[np.float64], rgb: tuple[int, int, int]) -> NDArray[np.float64]:
-    return grey[..., None] * (np.array(rgb) / 255)
-
-
-def _scale_bar(
-    pen: ImageDraw.ImageDraw,
-    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
-    corner: tuple[int, int],
-    shape: tuple[int, int],
-    pixel_size_um: float,
-) -> None:
-    # The longest round length that fits a fifth of the width.
-    fits_um = shape[1] * pixel_size_um / 5
-    length_um = max((n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= fits_um), default=1)
-    left, bottom = corner[0] + 14, corner[1] + shape[0] - 14
-    right = left + round(length_um / pixel_size_um)
-    pen.rectangle((left, bottom - 5, right, bottom), fill=(255, 255, 255), outline=(0, 0, 0))
-    pen.text(
-        (left, bottom - 32), f"{length_um} um", fill=(255, 255, 255), font=font, stroke_width=2, stroke_fill=(0, 0, 0)
-    )

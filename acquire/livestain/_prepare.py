@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,8 +40,10 @@ class Prepared:
 
 
 @contextmanager
-def prepare(experiment: Experiment) -> Iterator[Prepared]:
+def prepare(experiment: Experiment, core: CMMCorePlus | None = None) -> Iterator[Prepared]:
     """Load the rig, hold contracts against it, warm the models; let all go at the end.
+
+    A `core` that is given is taken as it is, and left loaded.
 
     Raises
     ------
@@ -49,9 +51,10 @@ def prepare(experiment: Experiment) -> Iterator[Prepared]:
         At the first thing that is wrong, before a frame is taken.
     """
     packages = tuple(load_package(stain.model, stain.precision) for stain in experiment.stains)  # cheap, so first
-    core = open_core(experiment.rig)
-    models: list[StainModel] = []
-    try:
+    with ExitStack() as owned:
+        if core is None:
+            core = open_core(experiment.rig)
+            owned.callback(close_core, core)
         camera_of(core, experiment.rig)
         check_sequence(core, experiment.sequence)
         camera = camera_through(core, experiment)
@@ -59,13 +62,11 @@ def prepare(experiment: Experiment) -> Iterator[Prepared]:
         sequence, layout = lay_out(experiment, [package.contract for package in packages], camera)
         if experiment.measure is not None:
             check_measure(experiment, layout, [o for package in packages for o in package.contract.outputs])
+        models: list[StainModel] = []
         for stain, package in zip(experiment.stains, packages, strict=True):
             models.append(open_model(stain, package, camera.height, camera.width))
+            owned.callback(models[-1].close)
         yield Prepared(core, camera, packages, tuple(models), sequence, layout)
-    finally:
-        for model in models:
-            model.close()
-        close_core(core)
 
 
 def open_model(stain: Stain, package: Package, height: int, width: int, provider: str | None = None) -> StainModel:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
@@ -14,6 +16,7 @@ from rich.table import Table
 from livestain._latency import BOUNDARIES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from livestain._latency import Percentiles, RunStats
@@ -44,13 +47,13 @@ class OwnConsole(Console):
 
 
 class Progress:
-    """A progress bar on a terminal; one line in ten seconds where there is none (a log file)."""
+    """A progress bar on a terminal; one line in five minutes where there is none (a log file)."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = Bar(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             TextColumn("{task.fields[text]}"),
             TimeElapsedColumn(),
             console=console,
@@ -58,6 +61,7 @@ class Progress:
         )
         self._task = self._bar.add_task("preparing", total=None, text="")
         self._next_line_s = 0.0
+        self._n_t: int | None = None
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -71,6 +75,7 @@ class Progress:
     def ready(self, prepared: Prepared) -> None:
         """Say what will run."""
         layout, camera = prepared.layout, prepared.camera
+        self._n_t = layout.n_t
         frames = f"{layout.n_frames} frames" if layout.n_frames is not None else "frames without end"
         self._console.print(
             f"camera {', '.join(camera.names)}: {camera.width} x {camera.height} px of {camera.pixel_size_um:g} um; "
@@ -84,17 +89,11 @@ class Progress:
 
     def update(self, status: Status) -> None:
         """Show how the run stands."""
-        text = f"{status.acquired} frames, {status.stained} stained"
-        if status.owed:
-            text += f", {status.owed} owed"
-        if status.waiting_for_disk > 4:  # a few are on their way at any time
-            text += f", {status.waiting_for_disk} waiting for the disk"
-        if status.phase == "ending":
-            text += "; asked to end (once more: leave owed predictions to backfill)"
         finishing = status.phase == "finishing"
         total = status.stained + status.owed if finishing and status.owed else status.expected
         done = status.stained if finishing and status.owed else status.acquired
-        self._show("staining the rest" if finishing and status.owed else status.phase, done, total, text)
+        what = "staining the rest" if finishing and status.owed else status.phase
+        self._show(what, done, total, ", ".join(_how_it_stands(status, self._n_t)))
 
     def backfilled(self, done: int, total: int) -> None:
         """Show how far backfill is."""
@@ -107,8 +106,25 @@ class Progress:
     def _show(self, what: str, done: int, total: int | None, text: str) -> None:
         self._bar.update(self._task, description=what, completed=done, total=total, text=text)
         if not self._console.is_terminal and time.monotonic() >= self._next_line_s:
-            self._next_line_s = time.monotonic() + 10
-            self._console.print(f"{what}: {text}" + (f" of {total}" if total else ""), soft_wrap=True)
+            self._next_line_s = time.monotonic() + 300
+            self._console.print(f"{what}: {text}", soft_wrap=True)
+
+
+def _how_it_stands(status: Status, n_t: int | None) -> Iterator[str]:
+    of = f"/{n_t}" if n_t is not None else ""
+    yield f"time point {status.time_points}{of}"
+    yield f"{status.stained} stained" + (f" ({status.owed} owed)" if status.owed else "")
+    if math.isfinite(status.frames_per_s):
+        yield f"{status.frames_per_s:.3g} frames/s"
+    if math.isfinite(status.camera_to_disk_p99_ms):
+        yield f"p99 {status.camera_to_disk_p99_ms:.0f} ms"
+    if status.waiting_for_disk > 4:  # a few are on their way at any time
+        yield f"{status.waiting_for_disk} waiting for the disk"
+    if status.next_event_s is not None and status.next_event_s >= 2:
+        yield f"next in {timedelta(seconds=round(status.next_event_s))}"
+    yield f"{status.disk_free_bytes / 1e9:.0f} GB free"
+    if status.phase == "ending":
+        yield "asked to end (once more: leave owed predictions to backfill)"
 
 
 def print_stats(console: Console, stats: RunStats) -> None:

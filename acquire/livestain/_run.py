@@ -10,6 +10,8 @@ camera -> MDARunner -> engine tap --+--> to_disk buffer -> writer thread: raw pl
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pymmcore_plus import CMMCorePlus
-    from useq import MDASequence
+    from useq import MDAEvent, MDASequence
 
     from livestain._frame import Frame, Job, Place, Stained
     from livestain._inputs import Inputs
@@ -43,7 +45,27 @@ _IDLE_S = 0.05  # the model has time for a frame that waits on disk when no live
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a run stands, for a progress display. Counts are of what is on disk."""
+    """How a run stands, for a progress display.
+
+    Attributes
+    ----------
+    phase
+        "acquiring", "ending" once it was asked to, "finishing" while the rest is stained and written.
+    acquired, expected, stained, owed
+        Frames on disk, of how many (None: without end); predictions on disk, and those that wait for the model.
+    waiting_for_disk, disk_buffer
+        Planes that wait for the disk, and how many may.
+    camera_buffer_fill
+        How full the core's circular buffer is, 0 to 1.
+    next_event_s
+        Seconds until the next exposure; None while there is nothing to wait for.
+    time_points
+        That have begun, of the position that is furthest.
+    frames_per_s, camera_to_disk_p99_ms
+        Of the last five minutes; NaN where there are none.
+    disk_free_bytes
+        Room on the drive of the run.
+    """
 
     phase: str
     acquired: int
@@ -51,6 +73,13 @@ class Status:
     stained: int
     owed: int
     waiting_for_disk: int
+    disk_buffer: int
+    camera_buffer_fill: float
+    next_event_s: float | None
+    time_points: int
+    frames_per_s: float
+    camera_to_disk_p99_ms: float
+    disk_free_bytes: int
 
 
 class DataPath:
@@ -85,6 +114,7 @@ class DataPath:
         self.to_stain: Buffer[Job] = Buffer(max(1, stainer.n_stains))
         self._stain_remaining = stain_remaining
         self._owed = Owed(store.folder)
+        self._next_event_s = 0.0  # when the next exposure is due, on the monotonic clock
         self.first_missing: str | None = None  # why a frame never came, as a sentence
         # When one place had its first and its last time point, in seconds: it measures the interval.
         self._measured: tuple[Place, float, Place, float] | None = None
@@ -187,6 +217,7 @@ class DataPath:
         stainer = Worker("stain", self._stain)
         acquisition = Worker("acquisition", lambda: self._core.mda.run(sequence))
         before = self._core.mda.set_engine(engine)
+        self._core.mda.events.awaitingEvent.connect(self._awaiting)
         for worker in (writer, stainer, acquisition):
             worker.start()
         try:
@@ -210,6 +241,7 @@ class DataPath:
             stainer.wait()
             self.to_disk.close()
             writer.wait()
+            self._core.mda.events.awaitingEvent.disconnect(self._awaiting)
             if before is not None:
                 self._core.mda.set_engine(before)
         watch()  # the last counts
@@ -218,19 +250,30 @@ class DataPath:
 
     def status(self, expected: int | None, stop: Stop) -> Status:
         """Say how the run stands; any thread may ask."""
-        counts = self._store.counts
+        counts, to_disk = self._store.counts, self.to_disk.stats
         phase = "acquiring" if self._acquiring() else "finishing"
+        wait_s = self._next_event_s - time.monotonic()
         return Status(
             phase="ending" if stop.times and self._acquiring() else phase,
             acquired=counts["raw"],
             expected=expected,
             stained=counts["stained"],
             owed=counts["owed"],
-            waiting_for_disk=self.to_disk.stats.length,
+            waiting_for_disk=to_disk.length,
+            disk_buffer=to_disk.depth,
+            camera_buffer_fill=self._core.getRemainingImageCount() / max(1, self._core.getBufferTotalCapacity()),
+            next_event_s=wait_s if wait_s > 0 and self._acquiring() else None,
+            time_points=self._store.time_points,
+            frames_per_s=self._store.recent.frames_per_s,
+            camera_to_disk_p99_ms=self._store.recent.p99_ms("camera_to_disk_ms"),
+            disk_free_bytes=shutil.disk_usage(self._store.folder).free,
         )
 
     def _acquiring(self) -> bool:
         return self._core.mda.is_running()
+
+    def _awaiting(self, _event: MDAEvent, remaining_s: float) -> None:
+        self._next_event_s = time.monotonic() + remaining_s
 
     def _raise_first(
         self, writer: BaseException | None, acquisition: BaseException | None, stainer: BaseException | None

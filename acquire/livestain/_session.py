@@ -17,6 +17,7 @@ from livestain._ledger import Ledger, wanted_inputs
 from livestain._measure_run import MeasuringThread, measure_run
 from livestain._prepare import open_model, prepare
 from livestain._provenance import provenance_of, stains_header
+from livestain._pulse import Pulse
 from livestain._reading import save_experiment
 from livestain._run import DataPath
 from livestain._staining import Stainer
@@ -26,6 +27,8 @@ from livestain._store import Store, refuse_existing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from pymmcore_plus import CMMCorePlus
 
     from livestain._experiment import Experiment
     from livestain._frame import Stained
@@ -80,6 +83,7 @@ def run_experiment(
     experiment: Experiment,
     folder: Path,
     *,
+    core: CMMCorePlus | None = None,
     on_ready: Callable[[Prepared], None] = lambda _: None,
     on_progress: Callable[[Status], None] | None = None,
     on_stained: Callable[[Stained], None] | None = None,
@@ -94,6 +98,8 @@ def run_experiment(
         What to run.
     folder
         The run folder, which must not exist.
+    core
+        A core that is loaded already: it is taken as it is, and left loaded. Without it the rig's is loaded.
     on_ready
         Called once, when rig and models are ready and no frame has been taken.
     on_progress
@@ -111,7 +117,7 @@ def run_experiment(
         If the run could not begin, or was ended by its camera or its disk. Everything journalled is on disk.
     """
     refuse_existing(folder)
-    with prepare(experiment) as ready:
+    with prepare(experiment, core) as ready:
         on_ready(ready)
         provenance = provenance_of(experiment, ready)
         header = {"stains": stains_header(experiment, ready), "provenance": provenance}
@@ -145,7 +151,7 @@ def _measure_the_rest(
         measured = measure_run(folder, on_progress=on_measured, stop=lambda: stop.times > asked)
     except Exception as error:
         log.warning("the measurement failed", exc_info=error)
-        troubles.append(f"the cells could not be measured: {error} Once that is mended: livestain measure {folder}")
+        troubles.append(f"the cells could not be measured: {error}")
         return None
     if not measured.finished:
         owed = f"{measured.waiting} time points owe predictions" if measured.waiting else "it was stopped"
@@ -180,7 +186,8 @@ def _acquire(
         stain_remaining=experiment.output.stain_remaining,
     )
     measuring = MeasuringThread(store.folder, experiment, store.images.read) if experiment.measure else None
-    watch = _Watch(lambda: path.status(ready.layout.n_frames, stop), on_progress)
+    pulse = Pulse(store.folder)
+    watch = _Watch(lambda: path.status(ready.layout.n_frames, stop), pulse, on_progress)
     try:
         reason = path.run(ready.sequence, stop, watch)
     finally:
@@ -190,6 +197,7 @@ def _acquire(
         if measuring:
             measuring.close()
         stainer.close()
+        pulse.end()
     missing = [path.first_missing] if path.first_missing else []
     troubles = [*missing, *stainer.troubles, *watch.troubles, *_said(viewer), *_said(measuring)]
     late_s = path.late_interval_s
@@ -206,21 +214,23 @@ def _said(helper: Viewer | MeasuringThread | None) -> list[str]:
 
 
 class _Watch:
-    """Calls a progress display, and switches it off if it fails: a display must not end a run."""
+    """Shows how the run stands; a display that fails is switched off, because it must not end a run."""
 
-    def __init__(self, status: Callable[[], Status], show: Callable[[Status], None] | None) -> None:
-        self._status, self._show = status, show
+    def __init__(self, status: Callable[[], Status], pulse: Pulse, show: Callable[[Status], None] | None) -> None:
+        self._status, self._pulse, self._show = status, pulse, show
         self.troubles: list[str] = []
 
     def __call__(self) -> None:
-        if self._show is None:
+        if self.troubles:
             return
         try:
-            self._show(self._status())
+            status = self._status()
+            self._pulse.beat(status)
+            if self._show is not None:
+                self._show(status)
         except Exception as error:
             self.troubles.append(f"the progress display failed ({type(error).__name__}: {error}).")
             log.warning("the progress display failed", exc_info=error)
-            self._show = None
 
 
 def _save_inputs(experiment: Experiment, folder: Path) -> None:

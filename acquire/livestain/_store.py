@@ -19,6 +19,7 @@ from livestain._images import IMAGES_NAME, Images, first_sentence
 from livestain._journal import JOURNAL_NAME, Journal, mend, read_header
 from livestain._lines import header_line, iso_time, layout_from_header, raw_line, stained_line
 from livestain._ome import groups, read_interval_s, read_windows, write_group
+from livestain._recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,6 +52,7 @@ class Store:
         self.header = header
         self.images: Images  # set by create and reopen
         self.counts = {"raw": 0, "stained": 0, "owed": 0}  # of what this process put on disk, to show progress
+        self.recent = Recent()
         self._lock = lock
         self._last_t: list[int] = [-1] * len(layout.images)
         self._windows: dict[int, tuple[float, float]] = {}
@@ -225,12 +227,18 @@ class Store:
         """Journal lines that come without planes, or about planes that are on disk already."""
         self._journal.append(lines, sync=sync)
 
+    @property
+    def time_points(self) -> int:
+        """How many time points have begun to be written, of the position that is furthest."""
+        return max(self._last_t) + 1
+
     def end_after(self, last_t: Sequence[int]) -> None:
         """Have `close` cut each image's time axis after its last acknowledged time point."""
         self._last_t = list(last_t)
 
     def _count(self, lines: Iterable[Mapping[str, Any]]) -> None:
         for line in lines:
+            self.recent.add(line)
             if line["kind"] == "raw":
                 self.counts["raw"] += 1
             elif line.get("status") == "stained":
@@ -246,7 +254,9 @@ class Store:
         for place, image in planes:
             if place.c not in self._windows:
                 low, high = np.percentile(image[::8, ::8], [0.5, 99.8])
-                self._windows[place.c] = (float(low), float(max(high, low + 1)))
+                least_high = self.layout.channels[place.c].least_high
+                low = 0.0 if least_high >= 65535 else low
+                self._windows[place.c] = (float(low), float(max(high, least_high, low + 1)))
         if len(self._windows) == len(self.layout.channels):
             try:
                 self._write_groups()

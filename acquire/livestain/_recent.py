@@ -1,0 +1,71 @@
+"""The last minutes of a run: how late its frames come and how many there are, from the journal's newest lines."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from livestain._latency import BOUNDARIES, percentiles
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from livestain._latency import Percentiles
+
+__all__ = ["Recent"]
+
+_KEEP_S = 300.0
+_KEEP_AT_LEAST, _KEEP_AT_MOST = 100, 20_000  # of a slow run, its last frames; of a fast one, what memory allows
+
+
+class Recent:
+    """Latencies and frames of the last five minutes before the newest frame; of slower runs, of the last 100 frames.
+
+    Any thread may add and ask.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._frames_s: deque[float] = deque(maxlen=_KEEP_AT_MOST)
+        self._live: deque[tuple[float, tuple[float, ...]]] = deque(maxlen=_KEEP_AT_MOST)
+        self.newest_s: float | None = None  # when the newest frame was taken, in seconds since the epoch
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Take in a line of the journal."""
+        with self._lock:
+            if line["kind"] == "raw" and line.get("time") is not None:
+                self.newest_s = datetime.fromisoformat(line["time"]).timestamp()
+                self._frames_s.append(self.newest_s)
+            elif line.get("status") == "stained" and line["live"] and self.newest_s is not None:
+                self._live.append((self.newest_s, tuple(line[name] for name in BOUNDARIES)))
+            self._forget()
+
+    def _forget(self) -> None:
+        oldest_s = (self.newest_s or 0) - _KEEP_S
+        while len(self._frames_s) > _KEEP_AT_LEAST and self._frames_s[0] < oldest_s:
+            self._frames_s.popleft()
+        while len(self._live) > _KEEP_AT_LEAST and self._live[0][0] < oldest_s:
+            self._live.popleft()
+
+    def latency(self) -> dict[str, Percentiles]:
+        """Give each boundary's percentiles in milliseconds, of live predictions."""
+        with self._lock:
+            rows = list(self._live)
+        return {name: percentiles(row[i] for _, row in rows) for i, name in enumerate(BOUNDARIES)}
+
+    def p99_ms(self, boundary: str) -> float:
+        """Give the 99th percentile of one boundary; NaN without a live prediction."""
+        place = list(BOUNDARIES).index(boundary)
+        with self._lock:
+            values = [row[place] for _, row in self._live]
+        return percentiles(values).p99
+
+    @property
+    def frames_per_s(self) -> float:
+        """Camera frames a second; NaN before the second frame."""
+        with self._lock:
+            n = len(self._frames_s)
+            span_s = self._frames_s[-1] - self._frames_s[0] if n > 1 else 0.0
+        return (n - 1) / span_s if span_s > 0 else float("nan")
