@@ -309,6 +309,21 @@ def test_no_cell_is_there_twice_however_badly_cells_are_seen(n_frames: int) -> N
             assert len(cells) == len(np.unique(cells)), f"t={done.t}"
 
 
+@pytest.mark.parametrize("seed", [29, 31, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (5, 20, 40, 41))])
+def test_a_cell_has_one_mother_from_its_first_row_on(seed: int) -> None:
+    tracker = Tracker(Tracking(), field_um(60), field_um(60))
+    mothers: dict[int, int] = {}
+    last: dict[int, int] = {}
+    movie = watch(seed, 60, 10, 60, Faults(missed=0.1, pieces=0.12, merged=0.12, stage_um=1), 8.0)
+    for done in [f for _, found in movie for f in tracker.add(found)] + tracker.finish():
+        rows = done.cells()
+        for cell, mother in zip(rows["cell"].tolist(), rows["parent"].tolist(), strict=True):
+            assert mothers.setdefault(cell, mother) == mother, f"cell {cell} at t={done.t}"
+            assert mother == 0 or last[mother] < done.t, f"cell {cell}'s mother {mother} is there at t={done.t}"
+            last[cell] = done.t
+    assert any(mothers.values())
+
+
 def test_thousands_of_cells() -> None:
     rng = np.random.default_rng(0)
     at = np.stack(np.indices((64, 64)), axis=-1).reshape(-1, 2) * 30.0 + rng.uniform(5, 20, (4096, 2))

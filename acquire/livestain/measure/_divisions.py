@@ -56,14 +56,17 @@ def judge(tracks: Tracks, window: Window, mother: int, next_id: int) -> tuple[Tr
         old = int(tracks["id"][mother])
         t = _halved_at(tracks[mother])
         window.drop_before(int(tracks["id"][daughter]), t, ONCE)
-        window.rename(old, next_id, t)
-        parent = 0 if composite else old
-        for row, cell in ((mother, next_id), (daughter, int(tracks["id"][daughter]))):
-            tracks["id"][row], tracks["parent"][row] = cell, parent
-            window.parents[cell] = parent
+        # A mother that was never seen by herself has no row: nobody could look her up.
+        known = window.holds(old, int(tracks["born"][mother]), t)
+        parent = 0 if composite or not known else old
+        for row in (mother, daughter):
+            if row == mother or tracks["born"][row] < window.pages[0].detections.t:
+                # What is written stays as it is: a daughter that has a row already begins anew as well.
+                window.rename(int(tracks["id"][row]), next_id, t)
+                tracks["id"][row], tracks["born"][row], next_id = next_id, t, next_id + 1
+            tracks["parent"][row] = window.parents[int(tracks["id"][row])] = parent
             tracks["made_of"][row] = 0
             tracks["spread"][row] = _tracks.sizes(tracks[[row]])[0, 0]
-        next_id += 1
     for row in (mother, daughter):
         tracks["role"][row], tracks["sibling"][row] = NONE, 0
     return tracks, next_id
@@ -148,6 +151,7 @@ def _in_pieces(mother: np.void, daughter: np.void) -> bool:
 
 def join_piece(tracks: Tracks, row: int, piece: int) -> None:
     """Add the sightings of the track `piece` to those of the track `row` that it is a piece of."""
+    tracks["born"][row] = min(tracks["born"][row], tracks["born"][piece])
     past = tracks["past"][row]
     for sighting in tracks["past"][piece][: int(tracks["since"][piece])]:
         same = np.flatnonzero(past[:, 0] == sighting[0])
@@ -170,6 +174,8 @@ def _join_past(tracks: Tracks, mother: int, daughter: int, keep: int, *, pieces:
         if not pieces:
             both = both[:1] if keep == mother else both[-1:]
         joined.append(both[0] if len(both) == 1 else _common(*both))
+    if joined:  # of a daughter that was there before the split the sightings overlap
+        before = [p for p in before if p[0] < joined[-1][0]]
     past = np.full((PAST, _tracks.COLUMNS), np.nan)
     rows = (joined + before)[:PAST]
     past[: len(rows)] = rows

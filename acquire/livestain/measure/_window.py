@@ -100,6 +100,11 @@ class Window:
             unique = {gap[0]: gap for gap in renamed if gap[0] not in seen}
             page.gaps = list(unique.values())
 
+    def holds(self, cell: int, born: int, t: int) -> bool:
+        """Whether `cell`, first seen at `born`, has a row before `t`, written or still open."""
+        open_ = [page for page in self.pages if page.detections.t < t]
+        return born < self.pages[0].detections.t or any((page.owner == cell).any() for page in open_)
+
     def drop(self, cell: int, t: int, note: int) -> None:
         """Take away all that `cell` owns from `t` on, noting why."""
         for page in self.since(t):

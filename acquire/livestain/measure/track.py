@@ -243,8 +243,12 @@ class Tracker:
 
     def _merge(self, cells: list[int], segment: int, scene: Scene, page: Page) -> None:
         """Two tracks lie under one segment: pieces that are whole again, or cells that wait until they are apart."""
+        # A split of this time point may have taken back one of them as a piece of its cell.
+        cells = [cell for cell in cells if _tracks.row_of(self._tracks, cell) >= 0]
+        if not cells:
+            return
         rows = [_tracks.row_of(self._tracks, cell) for cell in cells]
-        whole = self._made_whole(rows)
+        whole = self._made_whole(rows) if len(rows) == 2 else cells[0]
         if whole:
             row, one, found = _tracks.row_of(self._tracks, whole), np.array([segment]), page.detections
             self._bridge(row, found.t, scene.found_um[segment])
