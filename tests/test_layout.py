@@ -113,3 +113,10 @@ def test_intervals_and_steps_become_scales() -> None:
 def test_what_cannot_be_laid_out_is_refused(sequence: dict[str, Any], says: str) -> None:
     with pytest.raises(ExperimentError, match=says):
         lay_out(sequence)
+
+
+def test_an_autofocus_is_no_frame() -> None:
+    plan = {"autofocus_device_name": "Z", "autofocus_motor_offset": 1.0, "axes": ("t",)}
+    sequence = useq.MDASequence(channels=["BF"], time_plan={"interval": 0, "loops": 4}, autofocus_plan=plan)
+    assert any(isinstance(event.action, useq.HardwareAutofocus) for event in sequence)
+    assert lay_out(sequence).n_frames == 4

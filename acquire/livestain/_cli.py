@@ -14,6 +14,7 @@ import typer
 
 from livestain._cli_app import INCOMPLETE, INTERRUPTED, Folder, console
 from livestain._cli_cells import cells, empty_field, measure
+from livestain._cli_look import movie, report, try_report
 from livestain._cli_models import app as models
 from livestain._errors import LivestainError
 from livestain._report import OwnConsole
@@ -98,6 +99,7 @@ def demo(
     if result.measured and result.measured.finished:
         demo_survival(result.folder)
         console.print(f"\n{overview_of(result.folder)}", soft_wrap=True)
+    try_report(result.folder)
     console.print(f"\npicture   {picture}\nlook on   napari {result.folder / 'images.ome.zarr'}", soft_wrap=True)
     console.print(f"          livestain stats {result.folder}", soft_wrap=True)
     _exit(result)
@@ -120,7 +122,9 @@ def run(
     if as_json:
         _exit(_run_for_program(loaded, folder), quiet=True)
     else:
-        _exit(_run(loaded, folder))
+        result = _run(loaded, folder)
+        try_report(result.folder)
+        _exit(result)
 
 
 @app.command()
@@ -294,6 +298,6 @@ def backfill(
     print_stats(console, found)
 
 
-for command in (measure, cells, empty_field):
+for command in (report, movie, measure, cells, empty_field):
     app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(models)

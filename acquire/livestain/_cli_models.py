@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
+from rich.padding import Padding
 from rich.table import Table
 
 from livestain._errors import LivestainError, ModelError
@@ -125,7 +126,7 @@ def score(
 
     With --recipe alone its test part is scored; with --data all of these images.
 
-    Example: livestain models score my-model --data pairs/test --out report
+    Example: livestain models score my-model --data "pairs/*" --out report
     """
     found = _load(package)
     if recipe is None:
@@ -182,19 +183,18 @@ def list_packages(
     from livestain_models.card import describe_package
     from livestain_models.package import zoo
 
-    table = Table(box=None, pad_edge=False)
-    headings = ("version", "outputs", "planes", "pixel size", "contrast", "size")
-    for heading in ("package", *headings):
-        table.add_column(heading, overflow="fold")
     sources: list[str | Path] = [*zoo(), *_packages_in(folders or [])]
     for source in sources:
         try:
             row = describe_package(_load(source))
         except ModelError as error:
-            table.add_row(str(source), "", f"cannot be used: {error}")
+            lines = [str(source), f"cannot be used: {error}"]
         else:
-            table.add_row(str(source), *(row[heading] for heading in headings))
-    console.print(table)
+            seen = ", ".join(row[name] for name in ("planes", "pixel size", "contrast"))
+            lines = [f"{source}, version {row['version']}, {row['size']}", row["outputs"], f"from {seen}"]
+        console.print(lines[0], style="bold", soft_wrap=True)
+        for line in lines[1:]:
+            console.print(Padding(line, (0, 0, 0, 4)))
 
 
 @app.command()

@@ -264,7 +264,11 @@ def _z_step_um(sequence: useq.MDASequence) -> float | None:
 
 def _count_frames(sequence: useq.MDASequence, n_t: int, n_cameras: int) -> int:
     """Count from the events of one time point: to iterate over those of a week costs minutes."""
-    one_time_point = Counter(event.index.get("c", 0) for event in sequence.replace(time_plan=None))
+    one_time_point = Counter(
+        event.index.get("c", 0)
+        for event in sequence.replace(time_plan=None)
+        if isinstance(event.action, useq.AcquireImage)  # not an autofocus, which comes before some of them
+    )
     if not one_time_point and sequence.time_plan:
         return n_cameras * n_t
     every = [channel.acquire_every for channel in sequence.channels] or [1]
