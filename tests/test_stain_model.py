@@ -74,6 +74,33 @@ def test_answers_are_the_callers_to_keep(tmp_path):
     assert planes.any()
 
 
+class Watched:
+    """A graph that keeps the arrays it was run on."""
+
+    def __init__(self, graph):
+        self.graph, self.ran = graph, []
+
+    def __getattr__(self, name):
+        return getattr(self.graph, name)
+
+    def run(self, given, predicted):
+        self.ran.append((given, predicted))
+        self.graph.run(given, predicted)
+
+
+def test_a_frame_that_fits_is_neither_copied_in_nor_out(tmp_path):
+    model = OnnxModel(package(tmp_path, multiple_px=8))
+    model._graph = watched = Watched(model._graph)
+    fits = frame(height=32, width=48)
+    locked, padded = fits.copy(), frame()
+    locked.flags.writeable = False
+    for planes, is_direct in ((fits, True), (fits.byteswap().view(">u2"), False), (locked, False), (padded, False)):
+        stains = model.predict(planes).planes
+        given, predicted = watched.ran[-1]
+        assert (stains == planes).all()
+        assert (np.shares_memory(given, planes), np.shares_memory(predicted, stains)) == (is_direct, is_direct)
+
+
 def test_views_and_changing_frame_sizes(tmp_path):
     model = OnnxModel(two_stains_package(tmp_path))
     planes = frame(height=64, width=80)
@@ -252,7 +279,7 @@ def test_no_runtime_says_which_line_to_run(tmp_path, monkeypatch):
 def test_importing_costs_no_runtime_and_no_torch():
     code = (
         "import sys, livestain._stain, livestain_models.package;"
-        "sys.exit(any(name in sys.modules for name in ('onnxruntime', 'onnx', 'torch')))"
+        "sys.exit(any(name in sys.modules for name in ('onnxruntime', 'openvino', 'onnx', 'torch')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -14,7 +14,7 @@ import typer
 
 from livestain._cli_app import INCOMPLETE, INTERRUPTED, Folder, console
 from livestain._cli_cells import cells, empty_field, measure
-from livestain._cli_look import movie, report, try_report
+from livestain._cli_look import movie, page_beside, report, try_report, view
 from livestain._cli_models import app as models
 from livestain._errors import LivestainError
 from livestain._report import OwnConsole
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from livestain._session import Result
 
 __all__ = ["app", "main"]
+
+Look = Annotated[bool, typer.Option("--view", help="Show the run in the browser while it goes on.")]
 
 app = typer.Typer(
     name="livestain",
@@ -82,6 +84,8 @@ def demo(
     fps: Annotated[float, typer.Option(min=0.1, max=50, help="Time points a second, six frames each.")] = 2,
     size: Annotated[int, typer.Option(min=64, max=4096, help="Side of the camera's frame in pixels.")] = 512,
     seed: Annotated[int, typer.Option(help="Seed of the simulated cells.")] = 1,
+    *,
+    look: Look = False,
 ) -> None:
     """Run a time-lapse on the simulated microscope: no hardware, no torch, no network.
 
@@ -94,12 +98,14 @@ def demo(
     from livestain.measure.overview import overview_of
 
     experiment = demo_experiment(out, seconds=seconds, fps=fps, size_px=size, seed=seed)
-    result = _run(experiment, experiment.run_folder("demo"))
-    picture = demo_picture(result.folder)
-    if result.measured and result.measured.finished:
-        demo_survival(result.folder)
-        console.print(f"\n{overview_of(result.folder)}", soft_wrap=True)
-    try_report(result.folder)
+    folder = experiment.run_folder("demo")
+    with page_beside(folder, wanted=look):
+        result = _run(experiment, folder)
+        picture = demo_picture(result.folder)
+        if result.measured and result.measured.finished:
+            demo_survival(result.folder)
+            console.print(f"\n{overview_of(result.folder)}", soft_wrap=True)
+        try_report(result.folder)
     console.print(f"\npicture   {picture}\nlook on   napari {result.folder / 'images.ome.zarr'}", soft_wrap=True)
     console.print(f"          livestain stats {result.folder}", soft_wrap=True)
     _exit(result)
@@ -109,6 +115,7 @@ def demo(
 def run(
     experiment: Annotated[Path, typer.Argument(help="An experiment file.", show_default=False)],
     *,
+    look: Look = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program, one object a line.")] = False,
 ) -> None:
     """Acquire, stain and store an experiment.
@@ -121,10 +128,11 @@ def run(
     folder = loaded.run_folder(experiment.stem)
     if as_json:
         _exit(_run_for_program(loaded, folder), quiet=True)
-    else:
+        return
+    with page_beside(folder, wanted=look):
         result = _run(loaded, folder)
         try_report(result.folder)
-        _exit(result)
+    _exit(result)
 
 
 @app.command()
@@ -284,7 +292,7 @@ def recover(folder: Folder) -> None:
 @app.command()
 def backfill(
     folder: Folder,
-    provider: Annotated[str | None, typer.Option(help="Where to run: auto, cpu, cuda or tensorrt.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Where to run: auto, cpu, openvino, cuda or tensorrt.")] = None,
 ) -> None:
     """Make the predictions that a run still owes, from its raw frames.
 
@@ -298,6 +306,6 @@ def backfill(
     print_stats(console, found)
 
 
-for command in (report, movie, measure, cells, empty_field):
+for command in (view, report, movie, measure, cells, empty_field):
     app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(models)

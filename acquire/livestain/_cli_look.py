@@ -1,15 +1,48 @@
-"""`livestain report | movie`: what a run looks like, for people who were not there."""
+"""`livestain view | report | movie`: what a run looks like."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from contextlib import contextmanager
+from pathlib import Path  # noqa: TC003  (typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from livestain._cli_app import Folder, console
 
-__all__ = ["movie", "report", "try_report"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["movie", "page_beside", "report", "try_report", "view"]
+
+
+def view(
+    folder: Folder,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but 127.0.0.1 asks for a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    *,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+) -> None:
+    """Look at a run in the browser, while it goes on or after it; Ctrl-C ends the page, never the run.
+
+    Example: livestain view livestain-runs/2026-11-22-demo
+    """
+    from livestain.live.serve import serve
+
+    serve(folder, host=host, port=port, browser=browser, on_address=lambda at: console.print(at, soft_wrap=True))
+
+
+@contextmanager
+def page_beside(folder: Path, *, wanted: bool) -> Iterator[None]:
+    """Show the page of a run that is about to begin, in a process of its own, until the run's command ends."""
+    if not wanted:
+        yield
+        return
+    from livestain.live.beside import ViewProcess
+
+    with ViewProcess(folder, lambda at: console.print(f"look on   {at}", soft_wrap=True)):
+        yield
+    console.print(f"to look again: livestain view {folder}", soft_wrap=True)
 
 
 def report(

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["provenance_of", "software_versions", "stains_header"]
 
-_SOFTWARE = ("livestain", "pymmcore-plus", "useq-schema", "onnxruntime", "onnxruntime-gpu", "tensorstore", "numpy")
+_SOFTWARE = (
+    "livestain",
+    "pymmcore-plus",
+    "useq-schema",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorstore",
+    "numpy",
+)
 
 
 def stains_header(experiment: Experiment, ready: Prepared) -> list[dict[str, Any]]:

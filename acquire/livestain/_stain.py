@@ -1,4 +1,4 @@
-"""Runs a stain model on camera frames of any size: warm-up, padding, tiling with halo, IO binding."""
+"""Runs a stain model on camera frames of any size: warm-up, padding, tiling with halo, in either runtime."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from livestain._errors import ModelError
-from livestain_models.runtime import check_signature, import_onnxruntime, open_session, tensor_dtype
+from livestain._onnxruntime import OnnxruntimeGraph
+from livestain._openvino import OpenVinoGraph
+from livestain._tiles import check_tile_px, fill_reflected, plan_tiles
+from livestain_models.runtime import check_signature, tensor_dtype
 from livestain_models.tensors import OURS, Sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
+    from livestain._tiles import Tile
     from livestain_models.contract import Contract
     from livestain_models.package import Package
     from livestain_models.tensors import TensorLayout
@@ -48,7 +52,7 @@ class StainModel(Protocol):
     contract: Contract
     fingerprint: str
     provider: str
-    """What actually runs, e.g. "CPUExecutionProvider"."""
+    """What actually runs, e.g. "CPUExecutionProvider" or "OpenVINO CPU fp32"."""
 
     def warm_up(self, height: int, width: int) -> None:
         """Run frames of this size until the first real one costs no more than any other."""
@@ -63,15 +67,37 @@ class StainModel(Protocol):
         ...
 
 
+class Graph(Protocol):
+    """An ONNX graph opened in a runtime; it raises ModelError where the runtime fails."""
+
+    provider: str
+
+    def get_inputs(self) -> Sequence[Any]:
+        """Name, type and shape of each input, as onnxruntime tells them."""
+        ...
+
+    def get_outputs(self) -> Sequence[Any]:
+        """Name, type and shape of each output."""
+        ...
+
+    def prepare(self, shape: tuple[int, ...]) -> None:
+        """Get ready for inputs of this shape, and no other until the next call."""
+        ...
+
+    def run(self, given: np.ndarray, predicted: np.ndarray) -> None:
+        """Run from one C-contiguous array into another."""
+        ...
+
+
 class OnnxModel:
-    """A model package in onnxruntime.
+    """A model package in onnxruntime or OpenVINO: both read the same file and give the same answer.
 
     Parameters
     ----------
     package : Package
         From ``livestain_models.package.load_package``.
-    provider : {"auto", "cpu", "cuda", "tensorrt"}
-        "auto" takes the fastest that works; any other is met or refused.
+    provider : {"auto", "cpu", "cuda", "tensorrt", "openvino"}
+        "auto" takes onnxruntime's fastest that works; any other is met or refused.
     threads : int or None
         Threads inside one operator; None takes all physical cores.
     max_tile_px : int
@@ -85,9 +111,10 @@ class OnnxModel:
 
     Notes
     -----
-    The graphs of our own packages take camera frames as they are and give grey levels, so a frame goes straight
-    into the bound buffer. A package made elsewhere declares what is done before and behind its graph; that is
-    done to whole frames, since statistics of a tile are not those of the frame.
+    The graphs of our own packages take camera frames as they are and give grey levels, so a frame that needs neither
+    padding nor tiles is read where it lies, and its stains are written where they stay. A package made elsewhere
+    declares what is done before and behind its graph; that is done to whole frames, since statistics of a tile are not
+    those of the frame.
     """
 
     def __init__(
@@ -99,12 +126,12 @@ class OnnxModel:
         ours = Sizes.on_grid(self.contract.multiple_px, self.contract.halo_px)
         self._rows, self._columns = (declared.rows, declared.columns) if declared else (ours, ours)
         for sizes in (self._rows, self._columns):
-            _check_tile_px(sizes, self.contract, max_tile_px)
+            check_tile_px(sizes, self.contract, max_tile_px)
         self._max_tile_px = max_tile_px
         # Opened from the very bytes that were hashed; weights in a second file would escape the hash.
-        self._session = open_session(_checked_bytes(package), self.fingerprint, provider, threads)
-        check_signature(self._session, self.contract, self.fingerprint, declared)
-        self.provider: str = self._session.get_providers()[0]
+        self._graph: Graph | None = _open(_checked_bytes(package), package, provider, threads)
+        check_signature(self._graph, self.contract, self.fingerprint, declared)
+        self.provider = self._graph.provider
         self._slot: _Slot | None = None
 
     def warm_up(self, height: int, width: int) -> None:
@@ -156,11 +183,9 @@ class OnnxModel:
     def close(self) -> None:
         """Give the runtime's memory back; the model cannot predict any more."""
         self._slot = None
-        self._session = None
+        self._graph = None
 
     def _check(self, planes: np.ndarray) -> None:
-        if self._session is None:
-            raise ModelError(f"{self.fingerprint} was closed; open it again to predict.")
         count = self.contract.planes.count
         if planes.ndim != 3 or planes.shape[0] != count or 0 in planes.shape:
             raise ModelError(f"{self.fingerprint} takes planes of shape ({count}, H, W), got {planes.shape}.")
@@ -180,7 +205,7 @@ class OnnxModel:
                 net_ns += slot.run(planes, row, column, predicted)
         return predicted, net_ns
 
-    def _tiles(self, length: int, sizes: Sizes, direction: str) -> tuple[_Tile, ...]:
+    def _tiles(self, length: int, sizes: Sizes, direction: str) -> tuple[Tile, ...]:
         if sizes.halo_px is None and sizes.most_px is not None and length > sizes.most_px:
             raise ModelError(
                 f"{self.fingerprint} takes frames of {sizes.most_px} px and declares no halo, so it cannot be run in "
@@ -190,141 +215,59 @@ class OnnxModel:
         return tuple(plan_tiles(length, self._max_tile_px, sizes))
 
     def _slot_for(self, height: int, width: int) -> _Slot:
+        if self._graph is None:
+            raise ModelError(f"{self.fingerprint} was closed; open it again to predict.")
         # One camera, one frame size: only the latest shape's buffers are kept.
         if self._slot is None or self._slot.shape != (height, width):
             self._slot = None
             declared = self._declared
             layouts = (declared.input_layout, declared.output_layout) if declared else (OURS, OURS)
-            self._slot = _Slot(self._session, self.contract, layouts, height, width)
+            self._slot = _Slot(self._graph, self.contract, layouts, height, width)
         return self._slot
 
 
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    """One axis of a tile: where it lies in the frame and which part of it is kept.
-
-    ``start`` and ``size`` are what the network sees, multiples of its grid; ``keep_start`` to ``keep_stop``
-    is the part of the frame that is taken from it. All in pixels of the frame.
-    """
-
-    start: int
-    size: int
-    keep_start: int
-    keep_stop: int
-
-    @property
-    def kept_of_frame(self) -> slice:
-        return slice(self.keep_start, self.keep_stop)
-
-    @property
-    def kept_of_tile(self) -> slice:
-        return slice(self.keep_start - self.start, self.keep_stop - self.start)
-
-
-def plan_tiles(length: int, max_tile_px: int, sizes: Sizes) -> Iterator[_Tile]:
-    """Cut one axis into equal tiles on the network's grid.
-
-    The outer edges of the first and the last tile are those of the padded frame, so that the network meets
-    its own border only where it would meet it in the whole frame; elsewhere a halo as wide as its receptive
-    field is thrown away. That makes tiled and untiled output the same, without blending.
-
-    Parameters
-    ----------
-    length : int
-        Of the frame along this axis, in pixels.
-    max_tile_px : int
-        Longest tile, unless the graph takes none that is so short.
-    sizes : Sizes
-        What the graph takes. Without a halo there is one tile.
-
-    Yields
-    ------
-    _Tile
-        From low to high; the kept parts cover the frame once.
-    """
-    padded, size = sizes.padded(length), sizes.tile(max_tile_px)
-    if sizes.halo_px is None or padded <= size:
-        yield _Tile(0, padded, 0, length)
-        return
-    halo = sizes.up(sizes.halo_px)
-    keep_start = 0
-    while keep_start < length:
-        start = min(max(keep_start - halo, 0), padded - size)
-        # A tile begins on the grid; where the smallest size is no multiple of it, what is kept begins off it.
-        start = start // sizes.step_px * sizes.step_px
-        keep_stop = length if start + size >= padded else start + size - halo
-        yield _Tile(start, size, keep_start, min(keep_stop, length))
-        keep_start = keep_stop
-
-
 class _Slot:
-    """Buffers for one tile shape, bound to the session once and used for every frame."""
+    """The graph made ready for one tile shape, and the buffers of tiles that the frame's own memory cannot serve."""
 
     def __init__(
-        self, session: Any, contract: Contract, layouts: tuple[TensorLayout, TensorLayout], height: int, width: int
+        self, graph: Graph, contract: Contract, layouts: tuple[TensorLayout, TensorLayout], height: int, width: int
     ) -> None:
         self.shape = (height, width)
-        self._session = session
-        self._label = contract.id
-        given, predicted = session.get_inputs()[0], session.get_outputs()[0]
+        self._graph = graph
+        self._plain = layouts == (OURS, OURS)
+        given, predicted = graph.get_inputs()[0], graph.get_outputs()[0]
         self.output_dtype = tensor_dtype(predicted, contract.id)
-        tensors = (
-            np.empty(layouts[0].shape(contract.planes.count, height, width), tensor_dtype(given, contract.id)),
-            np.empty(layouts[1].shape(len(contract.outputs), height, width), self.output_dtype),
-        )
+        self._given = np.empty(layouts[0].shape(contract.planes.count, height, width), tensor_dtype(given, contract.id))
+        self._predicted = np.empty(layouts[1].shape(len(contract.outputs), height, width), self.output_dtype)
         # Whatever the order of the graph's axes, it is filled and read as (P, H, W).
-        self._input, self._output = (layout.view(tensor) for layout, tensor in zip(layouts, tensors, strict=True))
-        # Values over our own memory: on the CPU the graph reads and writes it in place.
-        value = import_onnxruntime().OrtValue.ortvalue_from_numpy
-        self._values = (value(tensors[0]), value(tensors[1]))
-        self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input(given.name, self._values[0])
-        self._binding.bind_ortvalue_output(predicted.name, self._values[1])
+        self._input, self._output = layouts[0].view(self._given), layouts[1].view(self._predicted)
+        graph.prepare(self._given.shape)
 
-    def run(self, planes: np.ndarray, row: _Tile, column: _Tile, stains: np.ndarray) -> int:
+    def run(self, planes: np.ndarray, row: Tile, column: Tile, stains: np.ndarray) -> int:
         """Stain one tile into ``stains``; return the nanoseconds inside the runtime."""
-        _fill_reflected(planes, row.start, column.start, self._input)
-        started_ns = time.perf_counter_ns()
-        try:
-            self._session.run_with_iobinding(self._binding)
-        except Exception as error:  # onnxruntime's exceptions share no base of their own
-            raise ModelError(f"{self._label} failed on a {self.shape} tile: {error}") from error
-        net_ns = time.perf_counter_ns() - started_ns
+        if self._as_it_is(planes):
+            return self._timed(planes[None], stains[None])
+        fill_reflected(planes, row.start, column.start, self._input)
+        net_ns = self._timed(self._given, self._predicted)
         kept = self._output[:, row.kept_of_tile, column.kept_of_tile]
         stains[:, row.kept_of_frame, column.kept_of_frame] = kept
         return net_ns
 
+    def _as_it_is(self, planes: np.ndarray) -> bool:
+        """Whether the graph can read the frame where it lies, and write the stain where it goes."""
+        same = planes.shape == self._input.shape and planes.dtype == self._given.dtype
+        return self._plain and same and planes.flags.c_contiguous and planes.flags.aligned and planes.flags.writeable
 
-def _fill_reflected(planes: np.ndarray, top: int, left: int, tile: np.ndarray) -> None:
-    """Copy a window of (P, H, W) planes into a (P, h, w) tile, mirrored beyond the last row and column."""
-    height = min(planes.shape[1] - top, tile.shape[1])
-    width = min(planes.shape[2] - left, tile.shape[2])
-    tile[:, :height, :width] = planes[:, top : top + height, left : left + width]
-    if width < tile.shape[2]:
-        columns = _mirrored(left + width, left + tile.shape[2], planes.shape[2])
-        tile[:, :height, width:] = planes[:, top : top + height, columns]
-    if height < tile.shape[1]:
-        rows = _mirrored(top + height, top + tile.shape[1], planes.shape[1])
-        columns = _mirrored(left, left + tile.shape[2], planes.shape[2])
-        tile[:, height:, :] = planes[:, rows[:, None], columns]
+    def _timed(self, given: np.ndarray, predicted: np.ndarray) -> int:
+        started_ns = time.perf_counter_ns()
+        self._graph.run(given, predicted)
+        return time.perf_counter_ns() - started_ns
 
 
-def _mirrored(start: int, stop: int, length: int) -> np.ndarray:
-    """Fold indices start..stop back into 0..length-1, the edge pixel not repeated; any number of folds."""
-    period = max(2 * (length - 1), 1)
-    folded = np.arange(start, stop) % period
-    return np.where(folded < length, folded, period - folded)
-
-
-def _check_tile_px(sizes: Sizes, contract: Contract, max_tile_px: int) -> None:
-    halo_px = 0 if sizes.halo_px is None else sizes.up(sizes.halo_px)
-    least = max(sizes.least_px, 2 * halo_px + sizes.step_px)
-    tile_px = sizes.tile(max_tile_px)
-    if tile_px < least or (sizes.most_px is None and tile_px > max_tile_px):
-        raise ModelError(
-            f"max_tile_px {max_tile_px} is too small for {contract.id}: with its halo of {sizes.halo_px} px on "
-            f"each side and its grid of {sizes.step_px} px a tile needs at least {least} px."
-        )
+def _open(content: bytes, package: Package, provider: str, threads: int | None) -> Graph:
+    if provider == "openvino":
+        return OpenVinoGraph(content, package.fingerprint, package.precision, threads)
+    return OnnxruntimeGraph(content, package.fingerprint, provider, threads)
 
 
 def _checked_bytes(package: Package) -> bytes:
