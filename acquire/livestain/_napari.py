@@ -17,7 +17,7 @@ from livestain._errors import LivestainError
 from livestain._frame import Place
 from livestain._images import IMAGES_NAME
 from livestain._journal import JOURNAL_NAME
-from livestain.live.first_channels import settled_windows, shown_first
+from livestain.live.first_channels import shown_first
 from livestain.live.plane_stack import PlaneStack
 from livestain.live.run_folder import RunFolder
 from livestain.live.shown import auto_window, rgb_of
@@ -98,7 +98,7 @@ def _about_positions(run: RunFolder, image: int) -> list[str]:
 
 
 def _channels(run: RunFolder, image: int) -> list[Layer]:
-    windows, first = run.windows(image) | settled_windows(run), shown_first(run)
+    windows, first = run.windows(image), shown_first(run)
     layers: list[Layer] = []
     for c, channel in enumerate(run.layout.channels):
         low, high = windows.get(c) or _window(run, image, c)

@@ -236,7 +236,9 @@ class Answers:
         NotThereError
             If there is no such cell.
         """
-        rows = self.cells.history(self._image(image), cell, t)
+        names = ("t", "time_s", "dry_mass_pg", "dry_mass_sd_pg", "area_um2", "state", "at_border", "gap", "reason")
+        read = (*names, "parent", "relative_dry_mass", "relative_dry_mass_sd")
+        rows = self.cells.history(self._image(image), cell, t, read)
         if rows is None:
             raise NotThereError(f"There is no measured cell {cell} at time point {t}.")
         first, last, parent = (int(rows.column(n)[i].as_py()) for n, i in (("t", 0), ("t", -1), ("parent", 0)))
@@ -244,7 +246,6 @@ class Answers:
         found = (self._seen(image, c, range(last + 1, last + 1 + _BETWEEN)) for c in self.cells.children(image, cell))
         daughters = [daughter for daughter in found if daughter]
         rows, unit = with_masses(rows)
-        names = ("t", "time_s", "dry_mass_pg", "dry_mass_sd_pg", "area_um2", "state", "at_border", "gap", "reason")
         columns = _plain_rows(rows, names)
         every = -(-rows.num_rows // 2000)
         return {

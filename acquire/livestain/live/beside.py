@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from livestain._errors import LivestainError
 from livestain._journal import JOURNAL_NAME
-from livestain.live.serve import NICER, serve, step_back
+from livestain._priority import LAST
+from livestain.live.serve import serve, step_back
 from livestain.live.server import need_extra
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class ViewProcess:
         )
         if hasattr(os, "setpriority"):  # before it does so itself: its start would take time from the run's
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, NICER)
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, LAST)
         self._on_address = on_address
         self._thread = threading.Thread(target=self._tell, daemon=True)
         self._thread.start()

@@ -19,6 +19,7 @@ from livestain._ome import read_windows
 from livestain._reading import load_experiment
 from livestain._recent import Recent
 from livestain.live._planes import PlaneReader
+from livestain.live.first_channels import settled_windows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,9 +150,14 @@ class RunFolder:
         return self._read(path, t, 0) if self._reader.has(path.lstrip("/")) else None
 
     def windows(self, image: int) -> dict[int, tuple[float, float]]:
-        """Give the grey levels between which channels are shown at first, by number; those chosen by the run."""
+        """Give the grey levels between which channels are shown at first, by number: those that the run chose.
+
+        Of distances and probabilities it is the whole scale, whatever an older run chose: stretched to what its first
+        pictures held, a map without a dead cell would show its noise as dead cells.
+        """
         try:
-            return read_windows(self.path / IMAGES_NAME / self.layout.images[image].path)
+            chosen = read_windows(self.path / IMAGES_NAME / self.layout.images[image].path)
+            return chosen | settled_windows(self)
         except _READ_ERRORS as error:
             self._note(f"windows {image}", f"the images' metadata cannot be read: {first_sentence(error)}")
             return {}

@@ -12,6 +12,7 @@ import webbrowser
 from typing import TYPE_CHECKING, Any
 
 from livestain._errors import LivestainError
+from livestain._priority import process_last
 from livestain.live.guard import LOCAL
 from livestain.live.run_folder import RunFolder
 from livestain.live.server import make_app, need_extra
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["serve", "step_back"]
 
-NICER = 10  # of the scheduler's 19: the run's threads come first, the page still moves when they are busy
 _END_WITHIN_S = 5
 
 
@@ -85,15 +85,7 @@ def step_back() -> None:
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
-    if sys.platform == "win32":
-        import ctypes
-
-        below_normal = 0x4000
-        kernel = ctypes.windll.kernel32
-        kernel.SetPriorityClass(kernel.GetCurrentProcess(), below_normal)
-    elif hasattr(os, "setpriority"):
-        with contextlib.suppress(OSError):  # as low already
-            os.setpriority(os.PRIO_PROCESS, 0, max(NICER, os.getpriority(os.PRIO_PROCESS, 0)))
+    process_last()
 
 
 def _end_with(stop: threading.Event, server: Any) -> None:
