@@ -74,6 +74,7 @@ def test_the_demo_leaves_the_cells_and_two_pictures(demo: tuple[Path, str]) -> N
     assert len(list((folder / "ctc").glob("mask*.tif"))) == 8
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_again_from_the_command_line(demo: tuple[Path, str]) -> None:
     folder, _ = demo
     before = livestain("cells", only_run(folder), folder=folder)
@@ -94,6 +95,7 @@ def test_an_empty_field_is_taken_and_a_full_one_refused(demo: tuple[Path, str]) 
     assert (folder / "empty.npz").exists()
 
 
+@pytest.mark.slow
 def test_a_second_demo_goes_beside_the_first(demo: tuple[Path, str], tmp_path: Path) -> None:
     for _ in range(2):
         livestain("demo", "--seconds", 1, "--fps", 2, "--size", 128, folder=tmp_path)
@@ -118,6 +120,7 @@ def test_check_recover_and_backfill_of_a_sound_run_change_nothing(demo: tuple[Pa
     assert "8 predictions made" in livestain("backfill", run, folder=folder)
 
 
+@pytest.mark.slow
 def test_check_finds_a_plane_that_was_damaged(tmp_path: Path) -> None:
     livestain("demo", "--seconds", 1, "--fps", 2, "--size", 128, folder=tmp_path)
     (run,) = (tmp_path / "livestain-runs").iterdir()
@@ -139,6 +142,16 @@ def test_check_of_an_experiment_says_what_will_be_written(
     assert re.search(r"at most [\d.]+ kB", said)
     assert "CPUExecutionProvider" in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_check_says_all_else_of_an_experiment_whose_folder_is_there(
+    write_experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_experiment(output={"folder": str(tmp_path), "name": "taken"})
+    (tmp_path / "taken").mkdir()
+    said = livestain("check", path, folder=tmp_path, status=1)
+    assert "128 x 96 px" in said
+    assert re.search(r"error +\S*taken exists already.*Give output.name another value", said)
 
 
 @pytest.mark.parametrize(
@@ -183,28 +196,6 @@ def test_a_run_that_owes_predictions_says_so_and_exits_with_1(
     said = livestain("run", path, folder=tmp_path, status=1)
     assert "1 prediction is still owed" in said
     assert f"livestain backfill {tmp_path / 'runs' / 'run'}" in said.replace("\n", "")
-
-
-def test_every_command_explains_itself_with_an_example(tmp_path: Path) -> None:
-    said = livestain("--help", folder=tmp_path)
-    for command in (
-        "demo",
-        "run",
-        "collect",
-        "check",
-        "stats",
-        "recover",
-        "backfill",
-        "measure",
-        "cells",
-        "empty-field",
-    ):
-        assert command in said
-        assert f"Example: livestain {command}" in livestain(command, "--help", folder=tmp_path)
-    assert "models" in said
-    said = livestain("models", "--help", folder=tmp_path)  # the examples of each: test_cli_models.py
-    for command in ("train", "export", "score", "verify", "list", "show", "recipes", "learning-curve", "instruments"):
-        assert command in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")

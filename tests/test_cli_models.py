@@ -158,7 +158,7 @@ def test_list_names_the_shipped_and_the_given(made: Made, tmp_path: Path) -> Non
     (made.package.parent / "broken").mkdir(exist_ok=True)
     (made.package.parent / "broken" / "rdf.yaml").write_text("type: model")
     said = " ".join(models("list", made.package.parent).split())
-    assert "Nuclei (fluorescence), Nuclei distance (distance map) one plane 0.325 um bright field" in said
+    assert "Nuclei (fluorescence), Nuclei distance (distance map) from one plane, 0.325 um, bright field" in said
     assert "cannot be used" in said
 
 
@@ -289,6 +289,7 @@ def test_every_command_explains_itself_with_an_example() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent as a signal")
+@pytest.mark.slow
 def test_ctrl_c_ends_after_a_step_and_the_same_command_goes_on(tmp_path: Path) -> None:
     recipe = write_recipe(write_pairs(tmp_path / "pairs"), train__steps=100_000, train__validate_every=50_000)
     steps = [interrupted(recipe, tmp_path, logged) for logged in (1, 3)]

@@ -78,6 +78,42 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "rig: {config: simulated.cfg, pixelsize: 1}",
         "rig has no field 'pixelsize': did you mean 'pixel_size_um'",
     ),
+    "a wavelength in nm": (
+        "rig: simulated",
+        "rig: {config: simulated.cfg, optics: {wavelength_um: 550}}",
+        r"line 1: rig\.optics\.wavelength_um: it should be .*in micrometres: 0\.55 if these are nanometres \(got '550'",
+    ),
+    "no wavelength": (
+        "rig: simulated",
+        "rig: {config: simulated.cfg, optics: {objective_na: 0.75}}",
+        r"line 1: rig\.optics\.wavelength_um: it is missing\.$",
+    ),
+    "an empty measure section": (
+        "stains: []",
+        "measure:",
+        r"line 5: measure: the section is empty; .*leave the line out",
+    ),
+    "an empty phase": ("stains: []", "measure: {phase: }", r"line 5: measure\.phase: the section is empty"),
+    "three phase steps": (
+        "stains: []",
+        "measure: {phase: {method: steps, channels: [A, B, C]}}",
+        r"line 5: measure\.phase\.channels: it needs at least 4 entries, not 3",
+    ),
+    "a typo in phase from steps": (
+        "stains: []",
+        "measure: {phase: {method: steps, coherance_um: 18}}",
+        r"line 5: measure\.phase has no field 'coherance_um': did you mean 'coherence_um'\?",
+    ),
+    "a typo in phase from defocus": (
+        "stains: []",
+        "measure: {phase: {method: defocus, chanel: BF}}",
+        r"line 5: measure\.phase has no field 'chanel': did you mean 'channel'\?",
+    ),
+    "an unknown method": (
+        "stains: []",
+        "measure: {phase: {method: stepps, channel: BF}}",
+        r"line 5: measure\.phase\.method: method must be steps, defocus or given \(got 'stepps'",
+    ),
 }
 
 

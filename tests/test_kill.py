@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-@pytest.mark.parametrize("moment", [0.1, 0.4, 0.8])
+@pytest.mark.parametrize("moment", [0.4, *(pytest.param(moment, marks=pytest.mark.slow) for moment in (0.1, 0.8))])
 def test_a_killed_run_keeps_every_journalled_frame(moment: float, tmp_path: Path, identity_model: Package) -> None:
     folder = tmp_path / "runs" / "killed"
     process = start_run(folder, identity_model.folder)
@@ -31,7 +31,9 @@ def test_a_killed_run_keeps_every_journalled_frame(moment: float, tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    "name", ["SIGINT", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGTERM", "SIGHUP"))]
+)
 def test_a_polite_stop_writes_everything_and_says_what_to_do(
     name: str, tmp_path: Path, identity_model: Package
 ) -> None:

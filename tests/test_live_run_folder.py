@@ -149,7 +149,7 @@ def test_frames_that_never_came_and_the_logs_warnings_are_told_in_order(copy: Pa
     ("damage", "says"),
     [
         (lambda run: shutil.rmtree(run / "images.ome.zarr"), "livestain recover"),
-        (lambda run: (run / "experiment.yaml").unlink(), "what was run cannot be read"),
+        (lambda run: (run / "experiment.yaml").unlink(), "there is no experiment.yaml"),
         (lambda run: (run / "experiment.yaml").write_text("rig: ["), "what was run cannot be read"),
         (lambda run: (run / "images.ome.zarr/0/zarr.json").write_text("{"), "metadata cannot be read"),
         (lambda run: (run / "images.ome.zarr/0/0/c/0/0/0/0/0").write_bytes(b"torn"), "livestain check"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -14,12 +15,17 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from livestain._errors import RigError
+from livestain._experiment import Optics, PhaseFromSteps, PhaseGiven
 from livestain.measure.background import fit_background
 from livestain.measure.mass import MassScale, dry_masses
+from livestain.measure.phases import PhaseFromFrames, PhaseMaker, PhaseOfImage, PhaseOfSteps
+from livestain.measure.position import Position, Seen
+from livestain.measure.segment import Plane
 from livestain.phase.halo import recover
 from livestain.phase.refocus import refocus
 from livestain.phase.unwrap import unwrap
-from tests.slim_fields import COHERENCE_UM, PIXEL_UM, WAVELENGTH_UM, scene
+from livestain.simulate import Microscope, Settings
+from tests.slim_fields import COHERENCE_UM, PIXEL_UM, WAVELENGTH_UM, Scene, scene
 
 SCALE = MassScale(PIXEL_UM, WAVELENGTH_UM)
 
@@ -258,3 +264,112 @@ def test_a_sphere_by_mie_theory_has_the_phase_it_should(shared_data) -> None:
     found = dry_masses(unwrap(np.angle(focused), labels == 0), labels, scale=scale)
     integral = found.dry_mass_pg[0] / scale.pg_per_rad * px**2
     assert integral == pytest.approx(108.33, rel=0.01)
+
+
+# ------------------------------------------------------------------ no mass without a reason
+
+
+@lru_cache
+def planes_of(method: str) -> tuple[Scene, np.ndarray]:
+    """A field of 192 px, and what a camera gives of it for a method: (P, Y, X) uint16."""
+    seen = scene(1, 1500.0, 192)
+    if method == "steps":
+        return seen, seen.frames
+    scope = Microscope(Settings(seed=1, width=192, height=192, cells_per_mm2=1500.0, seconds_per_exposure=0.0))
+    if method == "given":
+        scope.bench.channel = "Membrane"
+        return seen, scope.expose(10.0)[None]
+    planes = []
+    for scope.bench.z_um in (-4.0, 0.0, 4.0):
+        planes.append(scope.expose(10.0))
+    return seen, np.stack(planes)
+
+
+OPTICS = Optics(wavelength_um=0.55, objective_na=0.75, condenser_na=0.3, dark_counts=100, focus_offset_um=-2)
+STEPS = {"method": "steps", "channels": ("a", "b", "c", "d"), "sign": -1, "coherence_um": 18}
+
+
+def maker_of(method: str) -> PhaseMaker:
+    if method == "steps":
+        return PhaseOfSteps(PhaseFromSteps.model_validate(STEPS), OPTICS, PIXEL_UM, (192, 192))
+    if method == "defocus":
+        return PhaseFromFrames(OPTICS, (-4.0, 0.0, 4.0), PIXEL_UM)
+    return PhaseOfImage(PhaseGiven(method="given", channel="a", rad_per_grey=1e-3, zero_grey=100), PIXEL_UM)
+
+
+def moved_between(planes: np.ndarray) -> np.ndarray:
+    return np.concatenate([planes[:-1], np.roll(planes[-1:], 40, axis=2)])
+
+
+SPOILT = {
+    "nothing": lambda planes: planes,
+    "dark": lambda planes: np.full_like(planes, 100),
+    "black": np.zeros_like,
+    "full": lambda planes: np.full_like(planes, 65535),
+    "partly full": lambda planes: np.where(np.arange(192) < 80, 65535, planes).astype(np.uint16),
+    "the first alone": lambda planes: np.repeat(planes[:1], len(planes), axis=0),
+    "the other way round": lambda planes: planes[::-1],
+    "one dark": lambda planes: np.concatenate([planes[:-1], np.full_like(planes[-1:], 100)]),
+    "moved between": moved_between,
+    "upside down": lambda planes: (20_000 - np.minimum(planes, 20_000)).astype(np.uint16),
+    "noise": lambda planes: np.random.default_rng(0).integers(0, 4000, planes.shape).astype(np.uint16),
+}
+
+
+WEIGHED = {  # z is found to count the other way, or so it looks; a given image is one plane alone
+    "steps": {"nothing"},
+    "defocus": {"nothing", "the other way round", "upside down"},
+    "given": {"nothing", "the first alone", "the other way round", "partly full"},
+}
+
+
+@pytest.mark.parametrize("method", ["steps", "defocus", "given"])
+@pytest.mark.parametrize("spoilt", SPOILT)
+@pytest.mark.parametrize("outlined", [True, False])
+def test_no_mass_is_missing_without_a_reason(method: str, spoilt: str, outlined: bool) -> None:
+    seen, planes = planes_of(method)
+    nuclei = Plane(np.where(seen.nuclei > 0, 40_000, 200).astype(np.uint16), "image")
+    cells = Plane(np.where(seen.labels > 0, 40_000, 200).astype(np.uint16), "image") if outlined else None
+    edge_um = 192 * PIXEL_UM
+    position = Position(edge_um, edge_um, PIXEL_UM, maker_of(method), SCALE, None)
+    rows = []
+    for t in range(2):  # what was learned, or refused, of the first field is used for the others
+        rows += position.add(Seen(t, float(t), nuclei, cells, None, SPOILT[spoilt](planes))).rows
+    rows += position.finish().rows
+    masses = [pg for _, _, columns, _ in rows for pg in columns["dry_mass_pg"]]
+    reasons = [why for _, _, columns, _ in rows for why in columns["reason"]]
+    assert len(masses) > 10
+    unsaid = [(pg, why) for pg, why in zip(masses, reasons, strict=True) if np.isnan(pg) and not why]
+    assert unsaid == []
+    if method != "given" or spoilt not in {"noise", "moved between"}:  # some relief, for all that a given image tells
+        assert np.isfinite(masses).any() == (outlined and spoilt in WEIGHED[method])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [1, -1])
+def test_focus_and_the_way_z_counts_are_found_together_where_one_alone_is_not_plain(order: int) -> None:
+    """Around where fluorescence is in focus, 2 um from bright field's, both ways fit alike until focus is right."""
+    seen, planes = planes_of("defocus")
+    z_um = (-4.0, 0.0, 4.0)[::order]
+    maker = PhaseFromFrames(OPTICS.model_copy(update={"focus_offset_um": None}), z_um, PIXEL_UM)
+    dark = maker(np.full_like(planes, 100), seen.labels.astype(np.int32))
+    assert "plane 0 is dark" in dark.reasons[0]
+    assert maker.state()["tries"] == 0  # a dark field tells nothing of the rig, so it costs no try
+    made = maker(planes[::order], seen.labels.astype(np.int32))
+    assert 0 not in made.reasons
+    assert (maker.state()["sign"], maker.state()["offset_um"]) == (-1, -2.0)
+
+
+def test_a_given_phase_that_is_upside_down_or_cut_off_weighs_nothing() -> None:
+    cells = np.zeros((60, 60), np.int32)
+    cells[10:30, 10:30], cells[35:50, 35:50] = 1, 2
+    image = np.where(cells > 0, 3000, 1000).astype(np.uint16)
+    maker = maker_of("given")
+    assert maker(image[None], cells).reasons == {}
+    assert "upside down" in maker((4000 - image)[None], cells).reasons[0]
+    assert "the same everywhere" in maker(np.full_like(image, 7)[None], cells).reasons[0]
+    image[12:20, 12:20] = 65535
+    made = maker(image[None], cells)
+    assert "cut off" in made.reasons[0]
+    found = dry_masses(made.phase_rad, made.zones, scale=SCALE, phase_reason=made.reasons[0])
+    assert np.isnan(found.dry_mass_pg).tolist() == [True, False]

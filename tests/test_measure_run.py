@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from scipy import ndimage
 from livestain._errors import ExperimentError, LivestainError, StoreError
 from livestain._experiment import Experiment
 from livestain._journal import JOURNAL_NAME
+from livestain._layout import Channel as LayoutChannel
 from livestain._layout import Layout
 from livestain._measure_run import measure_run
 from livestain._reading import load_experiment, load_rig
@@ -36,8 +39,9 @@ from livestain.measure.position import Position, Seen
 from livestain.measure.products import conditions_of
 from livestain.measure.saved import STATE_NAME
 from livestain.measure.segment import Plane
-from livestain.measure.sources import check_phase
+from livestain.measure.sources import check_phase, find_sources
 from livestain.measure.table import CellTable, read_cells
+from livestain.phase.empty_field import EmptyField
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -461,7 +465,7 @@ def test_what_the_measurement_lacks_is_said_before_the_first_frame(tmp_path: Pat
     ],
 )
 def test_what_the_camera_gives_in_the_dark_is_asked_for_where_it_matters(phase: dict[str, Any], needed: bool) -> None:
-    plan = {"z_plan": {"relative": [-4, 0]}} if phase["method"] == "defocus" else {}
+    plan = {"z_plan": {"relative": [-4, 0, 4]}} if phase["method"] == "defocus" else {}
     asked = with_measure(phase=phase)
     layout = Layout.of(asked.sequence.replace(**plan), height=8, width=8, pixel_size_um=0.325)
     dark = asked.rig.model_copy(update={"optics": asked.rig.optics})
@@ -662,3 +666,119 @@ def test_the_fields_of_a_well_are_one_condition() -> None:
     assert sorted(conditions.values()) == ["A1", "A1", "B2", "B2"]
     alone = Layout.of(useq.MDASequence(channels=["BF"]), height=8, width=8, pixel_size_um=0.325)
     assert conditions_of(alone) is None
+
+
+# ------------------------------------------------------------------ phase that cannot be, before the first frame
+
+
+def with_empty_field(spoil: Callable[[Path], object], folder: Path) -> Experiment:
+    """Phase from steps against a calibration file that `spoil` writes."""
+    path = folder / "empty_field.npz"
+    spoil(path)
+    return with_measure(interval_s=600, phase=STEPS_PHASE | {"coherence_um": 18, "empty_field": str(path)})
+
+
+def calibration(size: int = 256, dark_counts: float = 100.0) -> Callable[[Path], object]:
+    light = np.full((size, size), 4000, np.float32)
+    return EmptyField(light, np.zeros_like(light), dark_counts).save
+
+
+WRONG_FILES = {
+    "of a larger camera": (
+        calibration(512),
+        r"frames of 512 x 512 px, and this camera gives 256 x 256\. Take it again",
+    ),
+    "without a dark level": (calibration(dark_counts=math.nan), "dark level is nan, which is no number"),
+    "a text": (lambda path: path.write_text("light"), "is no empty-field calibration, or a damaged one"),
+    "an array": (lambda path: path.write_bytes(npy_of(np.ones(3))), "is no empty-field calibration, or a damaged one"),
+    "a folder": (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+    "nothing": (lambda path: None, "cannot be read: No such file"),
+}
+
+
+def npy_of(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", WRONG_FILES)
+def test_a_wrong_calibration_file_is_said_before_the_first_frame(tmp_path: Path, kind: str) -> None:
+    spoil, says = WRONG_FILES[kind]
+    with pytest.raises(LivestainError, match=says) as caught:
+        run_experiment(with_empty_field(spoil, tmp_path), tmp_path / "run")
+    assert "pickle" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+IMPOSSIBLE_PHASE: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
+    "one preset twice": (
+        STEPS_PHASE | {"channels": ["Phase0", "Phase1", "Phase2", "Phase2"]},
+        {},
+        {},
+        "names 'Phase2' more than once: Phase0, Phase1, Phase2, Phase2. Give four",
+    ),
+    "a coherence below a cell": (STEPS_PHASE | {"coherence_um": 1.8}, {}, {}, "is 1.8; in frames of 256 x 256 px of"),
+    "a coherence beyond the field": (
+        STEPS_PHASE | {"coherence_um": 200},
+        {},
+        {},
+        r"it can be 5 to 83.2\. .*leave it out",
+    ),
+    "two planes at an unknown focus": (
+        {"method": "defocus", "channel": "BF"},
+        {"z_plan": {"relative": [-4, 0]}},
+        {},
+        "two focal planes, and two fit the cells at any focus. Take a third plane, or .*focus_offset_um: 0",
+    ),
+    "two planes at a known focus": (
+        {"method": "defocus", "channel": "BF"},
+        {"z_plan": {"relative": [-4, 0]}},
+        {"focus_offset_um": -2},
+        "",
+    ),
+    "three planes at an unknown focus": (
+        {"method": "defocus", "channel": "BF"},
+        {"z_plan": {"relative": [-4, 0, 4]}},
+        {},
+        "",
+    ),
+    "a coherence of its field": (STEPS_PHASE | {"coherence_um": 18}, {}, {}, ""),
+}
+
+
+@pytest.mark.parametrize("kind", IMPOSSIBLE_PHASE)
+def test_a_phase_that_cannot_be_is_said_before_the_first_frame(kind: str) -> None:
+    phase, plan, optics, says = IMPOSSIBLE_PHASE[kind]
+    asked = with_measure(phase=phase)
+    assert asked.measure is not None
+    layout = Layout.of(asked.sequence.replace(**plan), height=256, width=256, pixel_size_um=0.325)
+    rig = asked.rig.model_copy(update={"optics": type(asked.rig.optics).model_validate(OPTICS | optics)})
+    if not says:
+        check_phase(asked.measure, rig, layout)
+        return
+    with pytest.raises(ExperimentError, match=says):
+        check_phase(asked.measure, rig, layout)
+
+
+def test_a_predicted_channel_is_no_phase_step() -> None:
+    asked = experiment()
+    measure = type(asked.measure).model_validate({"phase": STEPS_PHASE | {"channels": [*STEPS[:3], "Nuclei"]}})
+    asked = asked.model_copy(update={"measure": measure})
+    layout = Layout.of(asked.sequence, height=256, width=256, pixel_size_um=0.325)
+    predicted = LayoutChannel("Nuclei (predicted)", stain=0, output=0)
+    layout = replace(layout, channels=(*layout.channels, predicted))
+    with pytest.raises(ExperimentError, match="'Nuclei' is predicted by a model, and phase comes from what the camera"):
+        find_sources(asked, layout, [{"name": "Nuclei", "kind": "stain"}])
+
+
+def test_a_fluorescence_channel_among_the_steps_weighs_nothing(tmp_path: Path) -> None:
+    asked = with_measure(interval_s=600, phase=STEPS_PHASE | {"channels": [*STEPS[:3], "Nuclei"], "coherence_um": 18})
+    channels = [*asked.sequence.channels[:-1], {"config": "Nuclei", "exposure": 10}]
+    asked = asked.model_copy(update={"sequence": asked.sequence.replace(channels=channels, time_plan=None)})
+    run_experiment(asked, tmp_path / "run")
+    cells = read_cells(tmp_path / "run")
+    assert cells.num_rows > 5
+    assert not np.isfinite(cells["dry_mass_pg"].to_numpy()).any()
+    said = "Phase0 and Phase2 should sum to the same light as Phase1 and Nuclei"
+    assert all(said in reason for reason in cells["reason"].to_pylist())

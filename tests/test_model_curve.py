@@ -33,7 +33,7 @@ def test_without_noise_the_curve_is_found(a, b, c):
     assert found.gain.value == pytest.approx(truth(32) - truth(16), abs=2e-3)
 
 
-@pytest.mark.parametrize("truth", [Fit(0.9, 0.3, 0.7), Fit(0.85, 0.3, 1.2)])
+@pytest.mark.parametrize("truth", [Fit(0.9, 0.3, 0.7), pytest.param(Fit(0.85, 0.3, 1.2), marks=pytest.mark.slow)])
 def test_the_true_gain_lies_in_the_interval_about_as_often_as_promised(truth):
     gain, hits = truth(32) - truth(16), 0
     for seed in range(40):

@@ -73,7 +73,10 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
+QUICK = ("one plane", "several stains", "viability", "volume", "bf16")
+
+
+@pytest.mark.parametrize("mode", [pytest.param(m, marks=() if m in QUICK else pytest.mark.slow) for m in MODES])
 def test_the_loss_falls(mode: str, pairs: Path, tmp_path: Path) -> None:
     trained = train(made(pairs, train__steps=60, **MODES[mode]), tmp_path / "out")
     losses = [
@@ -102,7 +105,7 @@ INTERRUPTED = {
 }
 
 
-@pytest.mark.parametrize("case", INTERRUPTED)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow if c == "gan" else ()) for c in INTERRUPTED])
 def test_an_interrupted_training_ends_with_the_same_weights(case: str, pairs: Path, tmp_path: Path) -> None:
     at, changes = INTERRUPTED[case]
     chosen = made(pairs, **changes)
@@ -183,6 +186,7 @@ def test_another_seed_gives_other_weights(pairs: Path, tmp_path: Path) -> None:
     assert not torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_would(pairs: Path, tmp_path: Path) -> None:
     file = write_recipe(pairs, train__steps=6, train__validate_every=3, network__dropout=0.0)
     script = tmp_path / "together.py"

@@ -211,7 +211,7 @@ def test_a_run_without_pictures_says_so(single: Path, tmp_path: Path) -> None:
 def test_a_damaged_run_opens_with_what_is_missing_as_warnings(single: Path, tmp_path: Path) -> None:
     shutil.copytree(single, tmp_path / "run")
     (tmp_path / "run" / "experiment.yaml").unlink()
-    with pytest.warns(UserWarning, match="livestain: what was run cannot be read"):
+    with pytest.warns(UserWarning, match=r"livestain: there is no experiment\.yaml"):
         assert len(read(tmp_path / "run")) == 6
 
 

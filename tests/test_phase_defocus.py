@@ -310,7 +310,7 @@ def test_a_field_that_cannot_be_measured_is_nan_with_a_reason(kind: str, said: s
 
 def test_the_wrong_sign_of_z_gives_no_mass() -> None:
     found = measure((2.0, -2.0), planes(PAIR), cells().labels)
-    assert "check the sign of z, the optics and the masks" in found.reasons[0]
+    assert "the focus offset, the order of z, the optics or the masks are wrong" in found.reasons[0]
     assert np.isnan(found.phase_rad).all()
     assert found.residual > 0.3
 

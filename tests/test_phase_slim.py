@@ -260,8 +260,8 @@ def test_saturated_pixels_stay_nan() -> None:
 
 IMPOSSIBLE = {
     "no pixel size": ({"pixel_size_um": float("nan")}, "calibrate it"),
-    "no coherence": ({"coherence_um": 0.0}, "estimate_coherence"),
-    "coherence beyond the field": ({"coherence_um": 500.0}, "estimate_coherence"),
+    "no coherence": ({"coherence_um": 0.0}, "radius is 0 um; in a field of 64 x 64 px of 0.325 um it is 5 to 20.8 um"),
+    "coherence beyond the field": ({"coherence_um": 500.0}, "radius is 500 um"),
     "unsure beyond measure": ({"coherence_sd_um": 30.0}, "standard deviation"),
 }
 

@@ -33,6 +33,8 @@ def test_threads_of_a_run_come_first_and_the_caller_is_as_before() -> None:
 
 
 def test_who_looks_on_comes_last() -> None:
-    code = "from livestain._priority import process_last as p; import os; p(); print(os.getpriority(os.PRIO_PROCESS, 0))"
+    code = (
+        "from livestain._priority import process_last as p; import os; p(); print(os.getpriority(os.PRIO_PROCESS, 0))"
+    )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(said.stdout) == LAST

@@ -90,7 +90,16 @@ def test_padding_is_numpys_reflection_where_numpy_has_one(models):
     assert (whole.predict(planes).planes == whole.predict(padded).planes[:, :13, :10]).all()
 
 
-@pytest.mark.parametrize(("height", "width"), [(700, 530), (530, 700), (369, 368), (400, 1100), (17, 801)])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [
+        pytest.param(700, 530, marks=pytest.mark.slow),
+        pytest.param(530, 700, marks=pytest.mark.slow),
+        (369, 368),
+        (400, 1100),
+        (17, 801),
+    ],
+)
 def test_the_trained_network_has_no_seam(height, width):
     shipped = load_package("nuclei-demo")
     planes = frame(height, width) // 8 + 1000

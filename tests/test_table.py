@@ -189,6 +189,9 @@ def test_rows_that_do_not_fit_are_refused_whole(tmp_path: Path, columns: dict[st
 
 
 def test_errors_name_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is no run folder"):
+        read_cells(tmp_path)
+    (tmp_path / "frames.jsonl").touch()
     with pytest.raises(StoreError, match="livestain measure"):
         read_cells(tmp_path)
     with CellTable(tmp_path) as table, pytest.raises(StoreError, match="behind row 5"):
@@ -300,7 +303,7 @@ def test_a_time_point_in_one_row(tmp_path: Path) -> None:
         dry_mass_sd_pg=[3.0, 4.0, 12.0, 84.0, math.nan, math.nan],
         at_border=[False, False, False, True, False, False],
         gap=[False] * 5 + [True],
-        reason=["", "", "", "", "no phase", "not seen"],
+        reason=["", "", "viability: no class", "", "dry mass: no phase; viability: no class", "cell: not seen"],
     )
     row = {name: column[0] for name, column in summarised(cells).items()}
     assert (row["cells"], row["live"], row["injured"], row["dead"], row["unknown"]) == (6, 3, 1, 1, 1)

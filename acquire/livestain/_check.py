@@ -8,7 +8,7 @@ import numpy as np
 import yaozarrs
 from rich.filesize import decimal
 
-from livestain._errors import RigError
+from livestain._errors import RigError, StoreError
 from livestain._images import IMAGES_NAME
 from livestain._prepare import Prepared, free_bytes, prepare
 from livestain._reading import load_experiment, load_rig
@@ -54,16 +54,20 @@ def check_experiment(path: Path, console: Console) -> bool:
         raise RigError(
             f"{experiment.rig.config} has {_count(len(errors), 'error')}; mend them before the rig is loaded."
         )
+    folder = experiment.run_folder(path.stem)
     with prepare(experiment) as ready:
-        for line in _describe(experiment, path, ready):
+        for line in _describe(experiment, folder, ready):
             console.print(line, soft_wrap=True)
+    try:
+        refuse_existing(folder)
+    except StoreError as error:  # last: what else there is to say is said
+        console.print(f"error      {error}", style="red", soft_wrap=True)
+        return False
     return True
 
 
-def _describe(experiment: Experiment, path: Path, ready: Prepared) -> list[str]:
+def _describe(experiment: Experiment, folder: Path, ready: Prepared) -> list[str]:
     layout, camera = ready.layout, ready.camera
-    folder = experiment.run_folder(path.stem)
-    refuse_existing(folder)
     lines = [
         f"camera     {', '.join(camera.names)}: {camera.width} x {camera.height} px, {camera.bits} bit, "
         + (f"{camera.pixel_size_um:g} um per pixel" if camera.pixel_size_um else "no pixel size"),

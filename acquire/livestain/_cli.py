@@ -207,7 +207,7 @@ def _exit(result: Result, *, quiet: bool = False) -> None:
     """Say what is not whole and how to mend it, unless `quiet`; exit with a status a script can use."""
     if not quiet:
         _say_what_is_not_whole(result)
-    if result.reason == "canceled":
+    if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not result.complete:
         raise typer.Exit(INCOMPLETE)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from livestain._cli_app import INCOMPLETE, INTERRUPTED, Folder, console
+from livestain._errors import ExperimentError, LivestainError
+from livestain._report import OwnConsole
+
+if TYPE_CHECKING:
+    from livestain._experiment import Experiment
 
 __all__ = ["cells", "empty_field", "measure"]
 
@@ -23,27 +28,42 @@ def measure(
 ) -> None:
     """Measure the cells of a run from disk: mass, growth, viability, lineage; goes on where it was stopped.
 
+    A run that is measured to its end is left as it is, unless --again or --settings is given.
+
     Example: livestain measure livestain-runs/2026-11-22-demo
     """
     from livestain._measure_run import measure_run
-    from livestain._reading import load_experiment
     from livestain._report import Progress, print_measured
+    from livestain._standing import standing_of
     from livestain._stop import Stop
 
-    chosen = None if settings is None else load_experiment(settings)
+    chosen = None if settings is None else _with_measure_section(settings)
     stop = Stop()
     with stop.on_signals(), Progress(console) as progress:
         done = measure_run(
             folder, settings=chosen, again=again, on_progress=progress.measured, stop=lambda: stop.times > 0
         )
+    if done.already:
+        console.print(f"{folder} is measured to its end already, so nothing was done. What there is:", soft_wrap=True)
     print_measured(console, done)
-    if stop.times:
-        console.print("stopped; the same command goes on from there", style="yellow")
-        raise typer.Exit(INTERRUPTED)
+    if done.already:
+        console.print(f"To measure it anew: livestain measure {folder} --again", soft_wrap=True)
     if not done.finished:
-        remedy = f"livestain backfill {folder}, then livestain measure {folder}"
-        console.print(f"{done.waiting} time points owe predictions: {remedy}", style="yellow", soft_wrap=True)
-        raise typer.Exit(INCOMPLETE)
+        said = "stopped and " if done.stopped else ""
+        console.print(f"{said}{standing_of(folder, over=True)}", style="yellow", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED if done.stopped else INCOMPLETE)
+
+
+def _with_measure_section(path: Path) -> Experiment:
+    from livestain._reading import load_experiment
+
+    chosen = load_experiment(path)
+    if chosen.measure is None:
+        raise ExperimentError(
+            f"{path} has no measure section, so it says nothing that a run could be measured by. Write one: "
+            "docs/cells.md says how."
+        )
+    return chosen
 
 
 def cells(
@@ -57,10 +77,12 @@ def cells(
 
     Example: livestain cells livestain-runs/2026-11-22-demo --csv cells.csv
     """
+    from livestain._standing import standing_of
     from livestain.measure.overview import overview_of
     from livestain.measure.products import write_ctc
     from livestain.measure.table import write_anndata, write_csv
 
+    standing = standing_of(folder)
     if csv:
         write_csv(folder, csv)
     if summary_csv:
@@ -72,6 +94,8 @@ def cells(
         console.print(str(path), soft_wrap=True)
     if not written:
         console.print(overview_of(folder), soft_wrap=True)
+    if not standing.finished:
+        OwnConsole(stderr=True).print(f"The measurement is {standing}", style="yellow", soft_wrap=True)
 
 
 def empty_field(
@@ -88,5 +112,7 @@ def empty_field(
     from livestain._empty_field import take_empty_field
     from livestain._reading import load_experiment
 
+    if not out.parent.is_dir():  # before a frame is taken
+        raise LivestainError(f"cannot write {out}: there is no folder {out.parent}. Make it first, or name another.")
     take_empty_field(load_experiment(experiment), out, repeats=repeats)
     console.print(f"{out}\nto use it: measure.phase.empty_field: {out}", soft_wrap=True)

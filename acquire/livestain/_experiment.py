@@ -54,7 +54,8 @@ class Optics(Written):
         Refractive index in front of the objective: 1 dry, 1.33 water, 1.515 oil.
     focus_offset_um
         What to add to a plane's place in the z_plan to get its distance from the focus of bright field. Without it, it
-        is found from the first field of three or more planes; two planes need it.
+        is found from the first field of three or more planes; two planes need it. Where the stage counts the other
+        way, it is added to the place with its sign turned.
     dark_counts
         What the camera gives without light, in grey levels; needed where phase comes from intensities.
     """

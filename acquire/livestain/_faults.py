@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import useq
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
     from livestain._yaml import Document
 
@@ -28,6 +30,14 @@ _PLAINLY = {
     "does not match any of the expected tags": "method must be steps, defocus or given",
     "Extra inputs are not permitted": "there is no such field here",
 }
+_PLAIN_ENDS = (  # what of a message is said in other words, whatever stands before
+    (
+        r"^\w+ should have at (least|most) (\d+) items? after validation, not (\d+)$",
+        r"it needs at \1 \2 entries, not \3",
+    ),
+    (r"^Input should be ", "it should be "),
+)
+_LARGEST_UM = 100  # above it a length in micrometres that cannot be is likely one in nanometres
 
 __all__ = ["explain", "fault", "refuse_unknown", "refuse_unknown_useq"]
 
@@ -41,10 +51,19 @@ def explain(errors: ValidationError, document: Document) -> ExperimentError:
     wrong = [rival for rival in rivals if rival[1]["type"] != "missing" and len(rival[0]) > len(top)]
     if len(rivals) == 1 or wrong:
         where, problem = max(wrong, key=lambda rival: len(rival[0])) if wrong else rivals[0]
-        return fault(document, where, problem["input"], _plainly(str(problem["msg"])))
+        return fault(document, *_said(where, problem))
     options = sorted({str(where[-1]) for where, _ in rivals if len(where) > len(top)})
     hint = f"; depending on the form it lacks {', '.join(options)}" if options else ""
     return fault(document, top, _at(document.data, top), f"it fits no form that is known{hint}")
+
+
+def _said(where: tuple[str | int, ...], problem: ErrorDetails) -> tuple[tuple[str | int, ...], Any, str]:
+    """Give the place of a problem, the value that is wrong there, and why."""
+    value, why = problem["input"], _plainly(str(problem["msg"]))
+    if problem["type"] == "union_tag_invalid":
+        return (*where, "method"), value["method"], why
+    in_um = str(where[-1]).endswith("_um") and isinstance(value, int | float) and value > _LARGEST_UM
+    return where, value, why + (f", in micrometres: {value / 1000:g} if these are nanometres" if in_um else "")
 
 
 def _plainly(message: str) -> str:
@@ -52,6 +71,8 @@ def _plainly(message: str) -> str:
     for theirs, ours in _PLAINLY.items():
         if theirs in message:
             return ours
+    for theirs, ours in _PLAIN_ENDS:
+        message = re.sub(theirs, ours, message)
     return message.removeprefix("Value error, ")
 
 
@@ -79,7 +100,7 @@ def _at(data: Any, where: tuple[str | int, ...]) -> Any:
 def fault(document: Document, where: tuple[str | int, ...], value: Any, why: str) -> ExperimentError:
     """Make the error: where in the file, which field, what was got, and why it cannot be."""
     name = _dotted(where)
-    got = f" (got {str(value)[:120]!r})" if not isinstance(value, dict) or len(str(value)) < 120 else ""
+    got = "" if isinstance(value, dict) else f" (got {str(value)[:120]!r})"  # of a mapping the field says enough
     return ExperimentError(f"{document.path}, line {document.line_of(where)}: {name}: {why}{got}.")
 
 
@@ -89,16 +110,34 @@ def _dotted(where: tuple[str | int, ...]) -> str:
 
 
 def refuse_unknown(document: Document, data: Any, model: type[BaseModel], where: tuple[str | int, ...]) -> None:
-    """Refuse keys that the model does not have, with the nearest that it has."""
+    """Refuse keys that the model does not have, with the nearest that it has; and sections without a word in them."""
     if not isinstance(data, dict):
         return
     _refuse_keys(document, data, set(model.model_fields), where)
     for name, field in model.model_fields.items():
-        inner = [t for t in (field.annotation, *get_args(field.annotation)) if _is_ours(t)]
+        inner = _sections(field.annotation)
         if not inner or name == "rig":
             continue
+        if name in data and data[name] is None and field.default is None:
+            why = "the section is empty; write what it holds ({} for the defaults), or leave the line out"
+            raise fault(document, (*where, name), {}, why)
         for key, value in _items(data.get(name), mapping=get_origin(field.annotation) is dict):
-            refuse_unknown(document, value, inner[0], (*where, name, *key))
+            if (meant := _meant(inner, value)) is not None:
+                refuse_unknown(document, value, meant, (*where, name, *key))
+
+
+def _sections(annotation: Any) -> list[type[Written]]:
+    """Give the models of ours that an annotation may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, Written):
+        return [annotation]
+    return [model for arg in get_args(annotation) for model in _sections(arg)]
+
+
+def _meant(models: list[type[Written]], value: Any) -> type[Written] | None:
+    """Give the one model, or of several the one that the value names by its method."""
+    if len(models) == 1 or not isinstance(value, dict):
+        return models[0]
+    return next((m for m in models if value.get("method") in get_args(m.model_fields["method"].annotation)), None)
 
 
 def _items(values: Any, *, mapping: bool = False) -> Iterator[tuple[tuple[str | int, ...], Any]]:
@@ -109,10 +148,6 @@ def _items(values: Any, *, mapping: bool = False) -> Iterator[tuple[tuple[str | 
         yield from (((key,), value) for key, value in values.items())
     else:
         yield (), values
-
-
-def _is_ours(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Written)
 
 
 def _refuse_keys(document: Document, data: dict[str, Any], known: set[str], where: tuple[str | int, ...]) -> None:

@@ -63,6 +63,7 @@ class JsonLines:
             "end",
             folder=str(result.folder),
             complete=result.complete,
+            interrupted=result.interrupted,
             **result.stats.as_json(),
             time_points_measured=None if measured is None else measured.time_points,
             files=[] if measured is None else [str(file) for file in measured.files],

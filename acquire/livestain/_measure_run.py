@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,12 +10,16 @@ from threadpoolctl import threadpool_limits
 
 from livestain._errors import ExperimentError, LivestainError
 from livestain._images import Images
+from livestain._journal import JOURNAL_NAME, read_header
+from livestain._lines import layout_from_header
+from livestain._priority import thread_last
 from livestain._reading import load_experiment
 from livestain._store import locked
 from livestain._worker import Worker
+from livestain.measure._rows import read_rows, read_schema
 from livestain.measure.measuring import Measuring
-from livestain.measure.products import make_products
-from livestain.measure.saved import STATE_NAME, begun_with
+from livestain.measure.products import files_of, make_products
+from livestain.measure.saved import STATE_NAME, begun_with, is_finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,11 +47,15 @@ class Measured:
     time_points
         Measured, of all positions.
     waiting
-        Time points that owe predictions; the tables end before them.
+        Time points that have begun and lack frames or predictions, where the measurement came so far.
     finished
         Whether the run is measured to its end.
+    stopped
+        Whether it was asked to end before that; the next call goes on.
+    already
+        Whether it was finished before, and nothing was done.
     files
-        What was made of the tables.
+        What there is of it, tables first.
     notes
         What could not be made, and why.
     """
@@ -58,6 +63,8 @@ class Measured:
     time_points: int
     waiting: int
     finished: bool
+    stopped: bool = False
+    already: bool = False
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -79,8 +86,7 @@ class MeasuringThread:
         self._worker.start()
 
     def _work(self) -> None:
-        if sys.platform == "linux":  # the model's frames come first; elsewhere threads have no niceness of their own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        thread_last()  # the model's frames come first
         try:
             with (
                 threadpool_limits(1, user_api="blas"),
@@ -112,7 +118,7 @@ def measure_run(
     on_progress: Callable[[int], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Measured:
-    """Measure a run that has ended, or go on where that was stopped.
+    """Measure a run that has ended, or go on where that was stopped; one that is measured to its end is left alone.
 
     Parameters
     ----------
@@ -134,6 +140,11 @@ def measure_run(
         If the folder is no run, has no measure section, lacks what the measurement needs, or is being written; if
         what was stopped there is damaged or has other settings; or a time point cannot be measured.
     """
+    layout = layout_from_header(read_header(folder / JOURNAL_NAME))
+    if is_finished(folder) and settings is None and not again:
+        read_schema(folder, "cells")  # damage is said
+        n = len(read_rows(folder, "summary"))
+        return Measured(n, 0, finished=True, already=True, files=files_of(folder, layout))
     experiment = load_experiment(folder / "experiment.yaml")
     if settings is not None:
         rig = experiment.rig.model_copy(update={"optics": settings.rig.optics or experiment.rig.optics})
@@ -144,7 +155,7 @@ def measure_run(
             f"says how) and run: livestain measure {folder} --settings COPY.yaml"
         )
     # Its matrices are small: on several cores BLAS's threads wait for one another, and take the cores from the model.
-    with locked(folder) as layout, threadpool_limits(1, user_api="blas"):
+    with locked(folder), threadpool_limits(1, user_api="blas"):
         again = again or (settings is not None and not begun_with(folder, experiment))
         with Measuring(folder, experiment, Images(folder, layout).read, again=again) as measuring:
             stopped = False
@@ -158,7 +169,7 @@ def measure_run(
             while not stopped and measuring.step(asked):
                 pass
             if stopped or measuring.waiting or not measuring.ended:
-                return Measured(measuring.measured, measuring.waiting, finished=False)
+                return Measured(measuring.measured, measuring.waiting, finished=False, stopped=stopped)
             measuring.finish()
         made = make_products(folder, measuring.layout)
         (folder / STATE_NAME).unlink(missing_ok=True)  # not before: a kill would have it all measured again

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,13 @@ from livestain._latest import Latest, Viewer
 from livestain._ledger import Ledger, wanted_inputs
 from livestain._measure_run import MeasuringThread, measure_run
 from livestain._prepare import open_model, prepare
+from livestain._priority import run_first
 from livestain._provenance import provenance_of, stains_header
 from livestain._pulse import Pulse
 from livestain._reading import save_experiment
 from livestain._run import DataPath
 from livestain._staining import Stainer
+from livestain._standing import standing_of
 from livestain._stop import Stop
 from livestain._store import Store, refuse_existing
 
@@ -78,6 +80,11 @@ class Result:
         all_came = not stats.frames_missing and self.expected in (None, stats.frames_acquired)
         return self.reason == "completed" and all_came and not stats.frames_pending
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody asked it to end before all was acquired, or before all was measured."""
+        return self.reason == "canceled" or (self.measured is not None and self.measured.stopped)
+
 
 def run_experiment(
     experiment: Experiment,
@@ -117,7 +124,9 @@ def run_experiment(
         If the run could not begin, or was ended by its camera or its disk. Everything journalled is on disk.
     """
     refuse_existing(folder)
-    with prepare(experiment, core) as ready:
+    first = ExitStack()
+    first.enter_context(run_first())
+    with first, prepare(experiment, core) as ready:
         on_ready(ready)
         provenance = provenance_of(experiment, ready)
         header = {"stains": stains_header(experiment, ready), "provenance": provenance}
@@ -136,6 +145,7 @@ def run_experiment(
             journal = folder / JOURNAL_NAME
             stats = Ledger(read_header(journal), read_lines(journal)).stats()
             log.info("run %s: %s", reason, stats.as_json())
+            first.close()  # what is left to do may wait for others
             measured = _measure_the_rest(experiment, folder, stop, on_measured, troubles)
     return Result(folder, reason, stats, ready.layout.n_frames, tuple(troubles), measured)
 
@@ -154,9 +164,8 @@ def _measure_the_rest(
         troubles.append(f"the cells could not be measured: {error}")
         return None
     if not measured.finished:
-        owed = f"{measured.waiting} time points owe predictions" if measured.waiting else "it was stopped"
-        remedy = f"livestain backfill {folder}, then " if measured.waiting else ""
-        troubles.append(f"the cells are not measured to the end: {owed}. To go on: {remedy}livestain measure {folder}")
+        stopped = "was stopped and is " if measured.stopped else "is "
+        troubles.append(f"the measurement of the cells {stopped}{standing_of(folder)}")
     return measured
 
 

@@ -284,7 +284,10 @@ def _lock(folder: Path) -> filelock.BaseFileLock:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
-        raise StoreError(f"{folder} is being written by another process. Wait until that run has ended.") from error
+        raise StoreError(
+            f"{folder} is being written by another process: its run, or a livestain measure, backfill or recover. Wait "
+            "until that has ended."
+        ) from error
     except OSError as error:
         raise StoreError(f"cannot lock {folder}: {error.strerror}. Is the folder writable?") from error
     return lock

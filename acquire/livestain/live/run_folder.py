@@ -211,6 +211,9 @@ class RunFolder:
             times[place.t] = time_s
 
     def _load_experiment(self) -> Experiment | None:
+        if not (self.path / "experiment.yaml").exists():
+            self._note("experiment", "there is no experiment.yaml: what was run is known from the journal only.")
+            return None
         try:
             return load_experiment(self.path / "experiment.yaml")
         except LivestainError as error:

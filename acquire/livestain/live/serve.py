@@ -72,10 +72,10 @@ def serve(
         server = uvicorn.Server(_config(app))
         threading.Thread(target=_end_with, args=(stop, server), daemon=True).start()
         address = _address(host, port, token)
-        on_address(address)
-        if browser and token is None and _has_screen():
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+        with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end, from the moment that it is told of
+            on_address(address)
+            if browser and token is None and _has_screen():
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
             server.run(sockets=[listening])
     stop.set()
 

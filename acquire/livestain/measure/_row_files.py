@@ -12,6 +12,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from livestain._errors import StoreError
+from livestain._journal import JOURNAL_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -118,6 +119,10 @@ def read_schema(folder: Path, name: str) -> pa.Schema:
 
 
 def _no_table(folder: Path, name: str) -> StoreError:
+    if not (folder / JOURNAL_NAME).is_file():
+        return StoreError(
+            f"{folder} is no run folder: it has no {JOURNAL_NAME}, and no table {name}. Give the folder of a run."
+        )
     return StoreError(
         f"{folder} has neither {name}.arrow nor {name}.parquet. Measure it first: `livestain measure {folder}`."
     )
@@ -169,6 +174,6 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 def damaged(path: Path) -> StoreError:
     """Say that a table cannot be read from its beginning on."""
     return StoreError(
-        f"{path} does not begin as a table: it was damaged, or a kill cut it off. Restore it from a copy, or delete it "
-        "and measure the run again."
+        f"{path} does not begin as a table: it was damaged, or a kill cut it off. Restore it from a copy, or measure "
+        f"the run anew: livestain measure {path.parent} --again"
     )

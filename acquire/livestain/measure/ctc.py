@@ -2,7 +2,8 @@
 
 The rules are those of the challenge (Maska 2014; https://celltrackingchallenge.net): 16-bit masks `mask000.tif`, and a
 line "L B E P" a track: its label, first and last time point, and its parent's label. A track has no gaps there, so a
-cell that was not found for a time point becomes two tracks, the first one being the parent of the second.
+cell that was not found for a time point becomes two tracks, the first one being the parent of the second: such a parent
+ends two or three time points before, and has one child; that of a division ends just before, and has two.
 """
 
 from __future__ import annotations
@@ -82,9 +83,11 @@ class CtcWriter:
         self._write(t, names[index].reshape(labels.shape))
         self._t = t
 
-    def close(self) -> None:
-        """Write the lines of the tracks that are still there."""
+    def close(self, n_t: int = 0, shape: tuple[int, int] = (0, 0)) -> None:
+        """Write the lines of the tracks that are still there, and empty masks (Y, X) up to `n_t` time points."""
         self._end_others(self._t + 1, set())
+        for missing in range(self._t + 1, n_t):
+            self._write(missing, np.zeros(shape, np.uint16))
 
     def _label(self, cell: int, t: int, parents: dict[int, int]) -> int:
         if cell not in self._open:

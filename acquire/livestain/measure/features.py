@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from livestain.measure.reasons import CELL, MASS, NUCLEUS, VIABILITY, joined, told
 from livestain.measure.track import Detections
 from livestain.measure.viability_model import STATES
 
@@ -47,7 +48,7 @@ class Features:
     at_border
         (n,) bool.
     reasons
-        (n,) why a number is NaN.
+        (n,) why numbers are NaN, by quantity (`livestain.measure.reasons`).
     method
         How mass was measured, "" without.
     reason
@@ -72,7 +73,7 @@ class Features:
         numbers["y_um"] = (found.y_px * found.pixel_size_um).astype(np.float64)
         numbers["x_um"] = (found.x_px * found.pixel_size_um).astype(np.float64)
         numbers["area_um2"], numbers["nucleus_area_um2"] = found.area_um2, found.nucleus_area_um2
-        return cls(t, time_s, numbers, found.at_border, found.reasons, reason=found.reason)
+        return cls(t, time_s, numbers, found.at_border, _of_outlines(found), reason=found.reason)
 
     def __len__(self) -> int:
         return len(self.at_border)
@@ -92,7 +93,7 @@ class Features:
 
     def without_mass(self, reason: str) -> Self:
         """Say why there is no mass."""
-        return replace(self, reasons=_joined(self.reasons, [reason] * len(self)))
+        return replace(self, reasons=_joined(self.reasons, [told(MASS, reason)] * len(self)))
 
     def without_mass_of(self, which: NDArray[np.bool_], *, nor_nucleus: bool) -> Self:
         """Take the mass of some away, whose mask holds part of the cell; the reasons are there already."""
@@ -114,7 +115,7 @@ class Features:
             numbers["dry_mass_sd_pg"][cell - 1] = sd
         why = [""] * len(self)
         for place, text in zip(at.tolist(), masses.reason, strict=True):
-            why[place] = (reasons or {}).get(place + 1, text)
+            why[place] = self._of_mass(place, (reasons or {}).get(place + 1, text), numbers["dry_mass_pg"])
         numbers["dry_mass_sd_pg"][np.isnan(numbers["dry_mass_pg"])] = np.nan
         return replace(self, numbers=numbers, reasons=_joined(self.reasons, why), method=method)
 
@@ -125,15 +126,24 @@ class Features:
         for name, of in (("relative_dry_mass", masses.dry_mass_pg), ("relative_dry_mass_sd", masses.dry_mass_sd_pg)):
             numbers[name] = np.full(len(self), np.nan)
             numbers[name][at] = of * scale
-        why = [reason] * len(self)
+        why = [told(MASS, reason)] * len(self)
         for place, text in zip(at.tolist(), masses.reason, strict=True):
-            why[place] = "; ".join(filter(None, (reason, text)))
+            also = self._of_mass(place, text, numbers["relative_dry_mass"])
+            why[place] = joined([told(MASS, reason), also])
         return replace(self, numbers=numbers, reasons=_joined(self.reasons, why))
 
     def classified(self, chances: NDArray[np.float64], why: Sequence[str]) -> Self:
         """Add the class head's probabilities, (n, 3)."""
         numbers = self.numbers | {name: chances[:, k] for k, name in enumerate(STATES)}
-        return replace(self, numbers=numbers, reasons=_joined(self.reasons, why))
+        reasons = _joined(self.reasons, [told(VIABILITY, text) for text in why])
+        return replace(self, numbers=numbers, reasons=reasons)
+
+    def _of_mass(self, place: int, text: str, mass: NDArray[np.float64]) -> str:
+        """Say what a cell's reason belongs to: one that was weighed lacks the share of its nucleus only."""
+        if not np.isfinite(mass[place]):
+            return told(MASS, text)
+        # That no nucleus was found is told with the outlines already.
+        return told(NUCLEUS, text) if self.numbers["nucleus_area_um2"][place] > 0 else ""
 
     # ------------------------------------------------------------------ cells
 
@@ -164,7 +174,7 @@ class Features:
         border, reasons = np.zeros(len(rows), bool), []
         for i, row in enumerate(rows):
             mine = np.flatnonzero(finished.cell == row["cell"]) if not row["gap"] else np.zeros(0, np.intp)
-            reasons.append(self._join(i, mine, numbers) if mine.size else "not found at this time point")
+            reasons.append(self._join(i, mine, numbers) if mine.size else told(CELL, "not found at this time point"))
             border[i] = bool(self.at_border[mine].any())
         ids = {name: rows[name].copy() for name in ("cell", "parent", "gap")}
         return replace(self, numbers=numbers, at_border=border, reasons=tuple(reasons), ids=ids)
@@ -176,7 +186,7 @@ class Features:
             into[name][row] = np.sqrt((self.numbers[name][pieces] ** 2).sum())
         for name in STATES:
             into[name][row] = self.numbers[name][pieces].mean()
-        return "; ".join(dict.fromkeys(self.reasons[k] for k in pieces if self.reasons[k]))
+        return joined(self.reasons[k] for k in pieces)
 
     def columns(self, states: States | None = None) -> dict[str, Any]:
         """Give the columns of the cell table that this time point knows."""
@@ -227,5 +237,14 @@ class Features:
         )
 
 
+def _of_outlines(found: Segmentation) -> tuple[str, ...]:
+    """Say what the segmentation's reasons belong to: without an outline there is no mass, without a nucleus no share.
+
+    Only what is outlined can lack a nucleus: a stand-in for an outline is drawn around one.
+    """
+    quantities = [NUCLEUS if outlined else MASS for outlined in found.outlined]
+    return tuple(told(quantity, text) for quantity, text in zip(quantities, found.reasons, strict=True))
+
+
 def _joined(before: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
-    return tuple("; ".join(dict.fromkeys(w for w in both if w)) for both in zip(before, more, strict=True))
+    return tuple(joined(both) for both in zip(before, more, strict=True))

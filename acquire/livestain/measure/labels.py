@@ -12,6 +12,7 @@ from livestain._errors import StoreError
 from livestain._images import IMAGES_NAME, first_sentence
 from livestain._ome import read_interval_s, write_group
 from livestain._time_array import TimeArray, sharded
+from livestain.live._planes import PlaneReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from livestain._layout import Image, Layout
 
-__all__ = ["LABEL_NAMES", "LabelImages"]
+__all__ = ["LABEL_NAMES", "CellLabels", "LabelImages"]
 
 LABEL_NAMES = ("cells", "nuclei")
 _AXES = ("t", "z", "y", "x")
@@ -175,6 +176,50 @@ class LabelImages:
             }
         )
         return _plain(label)
+
+
+class CellLabels:
+    """Reads the outlines of a run's cells, and writes nothing: the folder may be on a medium that is read-only.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    layout
+        What its images hold.
+
+    Raises
+    ------
+    StoreError
+        If a position has no label image of cells, or one that cannot be read.
+    """
+
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self._folder = folder
+        self._reader = PlaneReader(folder / IMAGES_NAME)
+        self._paths = [f"{image.path}/labels/cells/0".lstrip("/") for image in layout.images]
+        if missing := [path for path in self._paths if not self._reader.has(path)]:
+            raise StoreError(
+                f"{folder} has no label images of its cells: {IMAGES_NAME}/{missing[0]} is not there. To make them, "
+                f"measure it anew: livestain measure {folder} --again"
+            )
+
+    def read(self, image: int, t: int) -> NDArray[np.uint32]:
+        """Read the cells of one time point, (Y, X) uint32, the value is a cell's id; zeros where nothing was written.
+
+        Raises
+        ------
+        StoreError
+            If they cannot be read.
+        """
+        try:
+            plane: NDArray[np.uint32] = self._reader.read(self._paths[image], t, 0)
+        except (OSError, ValueError, IndexError) as error:
+            raise StoreError(
+                f"cannot read the outlines of t={t} from {self._folder / IMAGES_NAME / self._paths[image]}: "
+                f"{first_sentence(error)} To make them again: livestain measure {self._folder} --again"
+            ) from error
+        return plane
 
 
 def _plain(model: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def phase_maker(experiment: Experiment, layout: Layout) -> PhaseMaker | None:
     Raises
     ------
     LivestainError
-        If a calibration cannot be read.
+        If a calibration cannot be read, or is of another camera.
     """
     phase, optics = experiment.measure and experiment.measure.phase, experiment.rig.optics
     if isinstance(phase, PhaseGiven):
@@ -34,7 +34,7 @@ def phase_maker(experiment: Experiment, layout: Layout) -> PhaseMaker | None:
     if phase is None or optics is None:
         return None
     if isinstance(phase, PhaseFromSteps):
-        return PhaseOfSteps(phase, optics, layout.pixel_size_um)
+        return PhaseOfSteps(phase, optics, layout.pixel_size_um, (layout.height, layout.width))
     plan = experiment.sequence.z_plan
     return PhaseFromFrames(optics, [] if plan is None else list(plan), layout.pixel_size_um)
 

@@ -25,7 +25,7 @@ from livestain.measure.position import Position
 from livestain.measure.saved import Saved, forget, settings_of, unusable
 from livestain.measure.sources import find_sources
 from livestain.measure.summary import SummaryTable, summarised
-from livestain.measure.table import CellTable
+from livestain.measure.table import ONLY_POSITION, CellTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ class Measuring:
         header = read_header(folder / JOURNAL_NAME)
         outputs = [output for stain in header["stains"] for output in stain.get("outputs", ())]
         self.layout: Layout = layout_from_header(header)
-        self._names = self.layout.position_names
+        self._names = [name or ONLY_POSITION for name in self.layout.position_names]
         self._sources: Sources = find_sources(experiment, self.layout, outputs)
         self._planes = Planes(read, self._sources, experiment, self.layout)
         self._confusion = {k: v for stain in header["stains"] for k, v in stain.get("confusion", {}).items()}
@@ -104,7 +104,7 @@ class Measuring:
         ]
         self._follower = Follower(folder, experiment.sequence, after)
         if saved is None:
-            forget(folder)
+            forget(folder, self.layout)
         self._open(self._provenance(header), saved.rows if saved else (0, 0), sync=sync)
         self._saved_s = time.monotonic()
 
@@ -135,7 +135,7 @@ class Measuring:
             try:
                 new = self._add(point)
             except Exception as error:
-                raise self._failed(f"at t={point.t} of {self._names[point.image] or 'the run'}", error) from error
+                raise self._failed(f"at t={point.t} of {self._names[point.image]}", error) from error
             if not new:
                 continue
             done += 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy import ndimage
 
-from livestain._errors import RigError
+from livestain._errors import ExperimentError, RigError
+from livestain.phase._saturated import saturated
+from livestain.phase._step_sums import light_of_steps
 from livestain.phase.coherence import Coherence, estimate_coherence
 from livestain.phase.empty_field import EmptyField
 from livestain.phase.focus import find_focus
@@ -20,6 +23,7 @@ from livestain.phase.transfer import BrightField
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -36,6 +40,7 @@ __all__ = [
 
 RELATIVE_RAD_PER_GREY = 1 / 65535  # what stands for the scale that a relative phase lacks: too little to seem wrapped
 _MARGIN_UM = 0.9  # by which masks are widened: a mask that is too tight leaves phase outside
+_SURELY_WORSE = 2.0  # residual of the wrong way to count z, at its best focus: 10 to 40 times in trials
 _TRIES = 3  # fields that may say which way z counts and where focus is, before it is called unknown
 
 
@@ -95,19 +100,25 @@ class PhaseOfSteps:
         Of the rig.
     pixel_size_um
         In the sample.
+    shape
+        (H, W) of the camera's frames.
 
     Raises
     ------
     StoreError
         The calibration cannot be read.
+    ExperimentError
+        It is of frames of another size.
     """
 
     method = "phase steps"
 
-    def __init__(self, steps: PhaseFromSteps, optics: Optics, pixel_size_um: float) -> None:
-        self._sign, self._pixel_size_um = steps.sign, pixel_size_um
-        self._empty = None if steps.empty_field is None else EmptyField.load(steps.empty_field)
-        self._dark_counts = optics.dark_counts
+    def __init__(self, steps: PhaseFromSteps, optics: Optics, pixel_size_um: float, shape: tuple[int, int]) -> None:
+        self._names, self._sign, self._pixel_size_um = steps.channels, steps.sign, pixel_size_um
+        self._empty = None if steps.empty_field is None else _calibration(steps.empty_field, shape)
+        dark_counts = self._empty.dark_counts if self._empty else optics.dark_counts
+        assert dark_counts is not None  # noqa: S101  (`check_phase` has seen to it)
+        self._dark_counts = dark_counts
         given = steps.coherence_um
         self._coherence = None if given is None else Coherence(given, 0.0, 1.0)
         self._checked = False
@@ -116,13 +127,16 @@ class PhaseOfSteps:
         """Make the phase of (4, Y, X) planes."""
         zones = _widened(cells, _MARGIN_UM / self._pixel_size_um)
         inside = zones > 0
+        light = light_of_steps(planes, inside, dark_counts=self._dark_counts, names=self._names)
+        if light.trouble:
+            return _nothing(zones, light.trouble)
         try:
-            empty = self._empty or self._estimated(planes, ~inside)
+            empty = self._empty or EmptyField.estimated(planes, ~inside, dark_counts=self._dark_counts)
             if not self._checked and inside.any():
                 if trouble := check_steps(planes, empty, inside, sign=self._sign):
                     return _nothing(zones, trouble)
                 self._checked = True
-            signal = Slim(empty, sign=self._sign).signal(planes, ~inside)
+            signal = Slim(empty, sign=self._sign).signal(planes, ~inside, light.factors)
         except RigError as error:  # of this field: too few pixels without cells, a lamp that is off
             return _nothing(zones, str(error))
         if self._coherence is None:
@@ -139,10 +153,6 @@ class PhaseOfSteps:
         )
         reasons = {0: free.reason} if free.reason else {}
         return FieldPhase(free.phase_rad, zones, free.errors_rad, free.strangers, None, reasons)
-
-    def _estimated(self, planes: NDArray[np.unsignedinteger], free: NDArray[np.bool_]) -> EmptyField:
-        assert self._dark_counts is not None  # noqa: S101  (`check_phase` has seen to it)
-        return EmptyField.estimated(planes, free, dark_counts=self._dark_counts)
 
     def state(self) -> dict[str, Any]:
         """Give the coherence radius that was found."""
@@ -195,6 +205,8 @@ class PhaseFromFrames:
             z_um = [self._sign * z + self._offset_um for z in self._z_um]
             self._measure = SupportedPhase(self._light, z_um, cells.shape, dark_counts=self._dark_counts)
         found = self._measure(planes, cells)
+        if 0 in found.reasons:
+            return _nothing(cells, found.reasons[0])
         return FieldPhase(found.phase_rad, found.zones, sum_sd_rad=found.sum_sd_rad, reasons=found.reasons)
 
     def _knows_z(self, planes: NDArray[np.unsignedinteger], cells: NDArray[np.int32]) -> bool:
@@ -203,20 +215,34 @@ class PhaseFromFrames:
             return True
         if self._tries == _TRIES:
             return False
-        self._tries += 1
-        given_um = self._offset_um or 0.0
-        way = find_sign(self._light, [z + given_um for z in self._z_um], planes, cells, dark_counts=self._dark_counts)
-        if not way.sign:
-            self._why = f"which way z counts could not be told: {way.reason}"
+        z_um = [z + (self._offset_um or 0.0) for z in self._z_um]
+        way = find_sign(self._light, z_um, planes, cells, dark_counts=self._dark_counts)
+        if math.isnan(way.as_given):  # of this field: a plane is dark, the field full of cells
+            self._why = f"the phase of this field cannot be told: {way.reason}"
             return False
-        if self._offset_um is None:
-            z_um = [way.sign * z for z in self._z_um]
-            focus = find_focus(self._light, z_um, planes, cells, dark_counts=self._dark_counts)
-            if focus.reason:
-                self._why = f"the focus of bright field could not be told: {focus.reason}"
-                return False
-            self._offset_um = focus.offset_um
-        self._sign = way.sign
+        self._tries += 1
+        if self._offset_um is not None:
+            self._sign = way.sign
+            self._why = f"which way z counts could not be told: {way.reason}"
+            return bool(way.sign)
+        return self._finds_focus(way.sign, planes, cells)
+
+    def _finds_focus(self, sign: int, planes: NDArray[np.unsignedinteger], cells: NDArray[np.int32]) -> bool:
+        """Find focus; and with it which way z counts, where that is not plain while focus may be off."""
+        found = {
+            way: find_focus(self._light, [way * z for z in self._z_um], planes, cells, dark_counts=self._dark_counts)
+            for way in ([sign] if sign else [1, -1])
+        }
+        way, focus = min(found.items(), key=lambda one: one[1].residual)
+        worst = max(one.residual for one in found.values())
+        if not sign and not worst > _SURELY_WORSE * focus.residual:
+            self._why = f"which way z counts could not be told: both fit about as well ({focus.residual:.2g} of the "
+            self._why += f"contrast and {worst:.2g} of it stay unexplained)"
+            return False
+        if focus.reason:
+            self._why = f"the focus of bright field could not be told: {focus.reason}"
+            return False
+        self._sign, self._offset_um = way, focus.offset_um
         return True
 
     def state(self) -> dict[str, Any]:
@@ -242,7 +268,19 @@ class PhaseOfImage:
         """Make the phase of one plane, (1, Y, X)."""
         scale = RELATIVE_RAD_PER_GREY if self._scale is None else self._scale
         phase = (planes[0].astype(np.float32) - np.float32(self._zero)) * np.float32(scale)
-        return FieldPhase(phase, _widened(cells, self._margin_px))
+        zones = _widened(cells, self._margin_px)
+        inside = zones > 0
+        if planes[0].min() == planes[0].max():
+            return _nothing(zones, "the phase image is the same everywhere: the instrument gave none")
+        if inside.any() and not inside.all() and np.median(phase[inside]) < np.median(phase[~inside]):
+            return _nothing(zones, "cells have less phase than what surrounds them: the phase image is upside down")
+        full = saturated(planes)
+        if full is None:
+            return FieldPhase(phase, zones)
+        phase[full] = np.nan
+        return FieldPhase(
+            phase, zones, reasons={0: "the phase image is at its highest grey level there: it was cut off"}
+        )
 
     def state(self) -> dict[str, Any]:
         """Nothing is learned."""
@@ -250,6 +288,17 @@ class PhaseOfImage:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Nothing was learned."""
+
+
+def _calibration(path: Path, shape: tuple[int, int]) -> EmptyField:
+    empty = EmptyField.load(path)
+    if empty.light_counts.shape != shape:
+        (height, width), (rows, cols) = empty.light_counts.shape, shape
+        raise ExperimentError(
+            f"measure.phase.empty_field: {path} is of frames of {width} x {height} px, and this camera gives "
+            f"{cols} x {rows}. Take it again with the camera settings of the run: livestain empty-field."
+        )
+    return empty
 
 
 def _nothing(zones: NDArray[np.int32], reason: str) -> FieldPhase:

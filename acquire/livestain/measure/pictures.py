@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from livestain._errors import LivestainError
 from livestain.measure.columns import read_columns
-from livestain.measure.histories import DEATH, DIVISION, History, cell_histories
+from livestain.measure.histories import DEATH, History, cell_histories
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,13 @@ __all__ = ["draw_masses", "draw_survival"]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLES = ("-", "--", "-.", ":")
 _INK, _SOFT, _OTHERS = "#222222", "#8a8a8a", "#cfcfcf"
+_MOST_TICKS = 9  # on a time axis
 _SIZE_INCH = (7.2, 4.4)  # the width of a printed page's text
+_TITLES = {
+    "survival": "Survival: the chance of a cell to live so long (Kaplan-Meier)",
+    "death": "Death",
+    "division": "Division",
+}
 _LABELS = {"survival": "cells alive", "death": "cells dead before they divide", "division": "cells divided"}
 
 
@@ -42,7 +48,7 @@ def draw_masses(path: Path, table: CellTable, *, unit: str = "pg", highlighted: 
     unit
         Of the masses, where they are relative.
     highlighted
-        How many families stand out in colour: those with the most divisions, then those seen longest.
+        How many families stand out in colour: of those with most divisions in the picture, those with most hours in it.
 
     Raises
     ------
@@ -62,14 +68,13 @@ def draw_masses(path: Path, table: CellTable, *, unit: str = "pg", highlighted: 
     families: dict[tuple[str, int], list[History]] = {}
     for history in histories:
         families.setdefault((history.position, history.root), []).append(history)
-    chosen = sorted(families, key=lambda name: _interest(families[name]), reverse=True)[:highlighted]
+    trees = {name: _tree(columns, members) for name, members in families.items()}
+    trees = {name: tree for name, tree in trees.items() if tree.lines}
+    chosen = sorted(trees, key=lambda name: trees[name].interest, reverse=True)[:highlighted]
     figure, axes = _sheet(title or "Dry mass of whole cells, by family")
-    for name, members in families.items():
-        if name not in chosen:
-            _draw_tree(axes, columns, members, None)
-    for number, name in enumerate(chosen):
-        _draw_tree(axes, columns, families[name], _COLOURS[number % len(_COLOURS)])
-    _label_masses(axes, families, chosen, unit)
+    for name, tree in trees.items():
+        _draw_tree(axes, tree, _COLOURS[chosen.index(name) % len(_COLOURS)] if name in chosen else None)
+    _label_masses(axes, trees, chosen, unit)
     return _save(figure, path)
 
 
@@ -102,7 +107,7 @@ def draw_survival(
     if len(kinds) != 1:
         raise LivestainError(f"One picture shows curves of one kind and origin, got {sorted(kinds) or 'no curve'}.")
     kind, origin = kinds.pop()
-    figure, axes = _sheet(title or {"survival": "Survival", "death": "Death", "division": "Division"}[kind])
+    figure, axes = _sheet(title or _TITLES[kind])
     for number, curve in enumerate(curves):
         colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number % len(_STYLES)]
         hours = curve.time_s / 3600
@@ -118,59 +123,85 @@ def draw_survival(
         axes.fill_between(hours, 100 * curve.low, 100 * curve.high, alpha=0.18, **band)
         axes.step(hours, 100 * curve.estimate, where="post", color=colour, linestyle=style, linewidth=1.8, label=label)
     for number, (name, (time_s, share)) in enumerate((truth or {}).items()):
-        label = "truth" if len(truth or {}) == 1 else f"truth, {name}"
+        label = "truth (simulated)" if len(truth or {}) == 1 else f"truth (simulated), {name}"
         colour = _INK if len(truth or {}) == 1 else _COLOURS[number % len(_COLOURS)]
         axes.plot(np.asarray(time_s) / 3600, 100 * np.asarray(share), color=colour, linewidth=1.1, label=label)
     axes.set_ylim(0, 102)
     axes.set_xlim(left=0)
     axes.set_xlabel("time (h)" if origin == "run" else "age (h)")
     axes.set_ylabel(f"{_LABELS[kind]} (%)")
-    axes.plot([], [], color=_SOFT, linewidth=6, alpha=0.4, label="95 % interval")
+    _round_hours(axes)
+    if any(curve.time_s.size for curve in curves):
+        axes.fill_between([], [], color=_COLOURS[0] if len(curves) == 1 else _SOFT, alpha=0.18, label="95 % interval")
     axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK, loc="best")
     return _save(figure, path)
 
 
-def _interest(members: Sequence[History]) -> tuple[int, float]:
-    divisions = sum(member.end == DIVISION for member in members)
-    return divisions, float(np.nansum([member.last_s - member.first_s for member in members]))
+@dataclass(slots=True)
+class _Tree:
+    """What is drawn of a family: a line a cell (hours, masses), links from mothers to daughters, and deaths."""
+
+    lines: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
+    links: list[tuple[tuple[float, float], tuple[float, float]]] = field(default_factory=list)
+    deaths: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def interest(self) -> tuple[int, float]:
+        """How many divisions and hours of it are to be seen."""
+        return self.n_divisions, float(sum(hours[-1] - hours[0] for hours, _ in self.lines))
+
+    @property
+    def n_divisions(self) -> int:
+        """How many divisions are to be seen; of one or both daughters."""
+        return len({mother for mother, _ in self.links})
 
 
-def _draw_tree(axes: Any, columns: Mapping[str, NDArray[Any]], members: Sequence[History], colour: str | None) -> None:
-    """Draw a family; without a colour as background, which an SVG holds as pixels: it would be megabytes of lines."""
-    look = {"color": colour, "linewidth": 1.3, "zorder": 3}
-    if colour is None:
-        look = {"color": _OTHERS, "linewidth": 0.45, "zorder": 2, "rasterized": True}
-    ends: dict[int, tuple[float, float]] = {}
+def _tree(columns: Mapping[str, NDArray[Any]], members: Sequence[History]) -> _Tree:
+    tree, ends = _Tree(), dict[int, tuple[float, float]]()
     for member in members:  # in order of their first frames: mothers before daughters
         time_s, mass = columns["time_s"][member.rows], columns["dry_mass_pg"][member.rows]
         there = np.isfinite(mass) & (mass > 0) & (time_s <= member.last_s)  # a dead cell's mass only fades away
         if there.sum() < 2:
             continue  # no line to see, and it would stretch the axis
         hours, mass = time_s[there] / 3600, mass[there]
-        axes.plot(hours, mass, **look)
+        tree.lines.append((hours, mass))
         if member.parent in ends:
-            mother_h, mother_pg = ends[member.parent]
-            axes.plot([mother_h, hours[0]], [mother_pg, mass[0]], linestyle=(0, (1, 1.5)), **look)
+            tree.links.append((ends[member.parent], (float(hours[0]), float(mass[0]))))
         ends[member.cell] = (float(hours[-1]), float(mass[-1]))
-        if colour is not None and member.end == DEATH:
-            axes.plot(hours[-1], mass[-1], marker="X", markersize=7, markeredgecolor="white", color=colour, zorder=4)
+        if member.end == DEATH:
+            tree.deaths.append(ends[member.cell])
+    return tree
 
 
-def _label_masses(
-    axes: Any, families: Mapping[tuple[str, int], Sequence[History]], chosen: Sequence[Any], unit: str
-) -> None:
+def _draw_tree(axes: Any, tree: _Tree, colour: str | None) -> None:
+    """Draw a family; without a colour as background, which an SVG holds as pixels: it would be megabytes of lines."""
+    look = {"color": colour, "linewidth": 1.3, "zorder": 3}
+    if colour is None:
+        look = {"color": _OTHERS, "linewidth": 0.45, "zorder": 2, "rasterized": True}
+    for hours, mass in tree.lines:
+        axes.plot(hours, mass, **look)
+    for mother, daughter in tree.links:
+        axes.plot(*zip(mother, daughter, strict=True), linestyle=(0, (1, 1.5)), **look)
+    for death in tree.deaths if colour is not None else ():
+        axes.plot(*death, marker="X", markersize=7, markeredgecolor="white", color=colour, zorder=4)
+
+
+def _label_masses(axes: Any, trees: Mapping[tuple[str, int], _Tree], chosen: Sequence[Any], unit: str) -> None:
+    """Write the axes and the key, which names what is drawn and nothing else."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    several = len(Counter(position for position, _ in families)) > 1
+    several = len({position for position, _ in trees}) > 1
     for number, (position, root) in enumerate(chosen):
-        divisions = sum(member.end == DIVISION for member in families[position, root])
+        divisions = trees[position, root].n_divisions
         label = f"{position + ', ' if several else ''}cell {root}: {divisions} division{'s' * (divisions != 1)}"
         axes.plot([], [], linewidth=1.5, label=label, color=_COLOURS[number % len(_COLOURS)])
-    if len(families) > len(chosen):
-        others = len(families) - len(chosen)
+    if len(trees) > len(chosen):
+        others = len(trees) - len(chosen)
         axes.plot([], [], color=_OTHERS, linewidth=1, label=f"{others} other famil{'ies' if others > 1 else 'y'}")
-    axes.plot([], [], color=_SOFT, linestyle=(0, (1, 1.5)), linewidth=1.5, label="division")
-    axes.plot([], [], color=_SOFT, linestyle="", marker="X", markersize=7, markeredgecolor="white", label="death")
+    if any(tree.links for tree in trees.values()):
+        axes.plot([], [], color=_SOFT, linestyle=(0, (1, 1.5)), linewidth=1.5, label="division")
+    if any(trees[name].deaths for name in chosen):
+        axes.plot([], [], color=_SOFT, linestyle="", marker="X", markersize=7, markeredgecolor="white", label="death")
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -178,7 +209,20 @@ def _label_masses(
     axes.set_xlabel("time (h)")
     axes.set_ylabel(f"dry mass ({unit}), logarithmic")
     axes.margins(x=0.01)
+    _round_hours(axes)
     axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _round_hours(axes: Any) -> None:
+    """Set the ticks of a time axis in steps that a clock has: 1, 2, 3, 6, 12 hours, whole days."""
+    from matplotlib.ticker import MultipleLocator
+
+    low, high = axes.get_xlim()
+    day = 24.0
+    steps = (1, 2, 3, 6, 12, *(day * n for n in (1, 2, 7, 14, 28)))
+    if high - low >= 2:  # of less, matplotlib's tenths of an hour
+        step = next((step for step in steps if (high - low) / step <= _MOST_TICKS), steps[-1])
+        axes.xaxis.set_major_locator(MultipleLocator(step))
 
 
 def _sheet(title: str) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zlib
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,14 +13,18 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from livestain._errors import StoreError
+from livestain._images import IMAGES_NAME
 from livestain.measure._rows import extent
+from livestain.measure.labels import LABEL_NAMES
+from livestain.measure.phase_images import PHASE_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from livestain._experiment import Experiment
+    from livestain._layout import Layout
 
-__all__ = ["STATE_NAME", "Saved", "begun_with", "forget", "settings_of", "unusable"]
+__all__ = ["STATE_NAME", "Saved", "begun_with", "forget", "is_finished", "settings_of", "unusable"]
 
 STATE_NAME = "measuring.json"
 _TABLES = ("cells", "summary")
@@ -123,13 +128,31 @@ class Saved(BaseModel):
             _check_rows(folder, name, n_rows)
 
 
-def forget(folder: Path) -> None:
-    """Take an earlier measurement away: the state first, so that a kill in between leaves none to go on from."""
-    for name in (STATE_NAME, *(f"{table}.{kind}" for table in _TABLES for kind in ("arrow", "parquet"))):
+def forget(folder: Path, layout: Layout) -> None:
+    """Take an earlier measurement away, with all that was made of it: it would lie beside tables of other cells.
+
+    The state goes first, so that a kill in between leaves none to go on from.
+    """
+    tables = [f"{table}.{kind}" for table in _TABLES for kind in ("arrow", "parquet")]
+    pictures = [f"{name}.{kind}" for name in ("masses", "survival") for kind in ("png", "svg")]
+    labels = [f"{IMAGES_NAME}/{image.path}/labels/{name}" for image in layout.images for name in LABEL_NAMES]
+    for name in (STATE_NAME, *tables, *pictures, "tracks.geff", "tracks", *labels, PHASE_NAME):
         try:
-            (folder / name).unlink(missing_ok=True)
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot replace {folder / name}: {error.strerror}.") from error
+            raise StoreError(
+                f"cannot replace {folder / name} of an earlier measurement: {error.strerror}. Is the folder writable?"
+            ) from error
+
+
+def is_finished(folder: Path) -> bool:
+    """Say whether a run was measured to its end: both tables are whole, and nothing is left to be made of them."""
+    streams = [folder / f"{name}.arrow" for name in _TABLES]
+    whole = all((folder / f"{name}.parquet").is_file() for name in _TABLES)
+    return whole and not any(path.exists() for path in (folder / STATE_NAME, *streams))
 
 
 def begun_with(folder: Path, experiment: Experiment) -> bool:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from livestain._errors import ExperimentError
 from livestain._experiment import PhaseFromDefocus, PhaseFromSteps, PhaseGiven
 from livestain.measure.viability_model import STATES
+from livestain.phase.halo import coherence_limits_um
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from livestain._experiment import Experiment, Measure, Rig
+    from livestain._experiment import Experiment, Measure, Optics, Rig
     from livestain._layout import Layout
 
 __all__ = ["Channel", "Sources", "check_phase", "find_sources"]
@@ -83,7 +84,7 @@ def find_sources(experiment: Experiment, layout: Layout, outputs: Sequence[Mappi
 
 
 def check_phase(measure: Measure, rig: Rig, layout: Layout) -> None:
-    """Refuse a measurement that would have to guess a pixel size, a wavelength, the dark, an aperture or a plane.
+    """Refuse a measurement that would have to guess a pixel size, a wavelength, the dark, an aperture or a focus.
 
     Raises
     ------
@@ -109,19 +110,47 @@ def check_phase(measure: Measure, rig: Rig, layout: Layout) -> None:
             "few percent low. Take an image with the light off and add its mean to the rig: "
             "optics: {wavelength_um: 0.55, dark_counts: 100}."
         )
+    if isinstance(phase, PhaseFromSteps):
+        _check_steps(phase, layout)
     if isinstance(phase, PhaseFromDefocus):
-        if optics is None or optics.objective_na is None or optics.condenser_na is None:
+        _check_defocus(optics, layout)
+
+
+def _check_steps(phase: PhaseFromSteps, layout: Layout) -> None:
+    for name in phase.channels:
+        if phase.channels.count(name) > 1:
             raise ExperimentError(
-                "measure.phase: phase from defocus needs both numerical apertures. Add them to the rig: "
-                "optics: {wavelength_um: 0.55, objective_na: 0.75, condenser_na: 0.3, dark_counts: 100}."
+                f"measure.phase.channels names {name!r} more than once: {', '.join(phase.channels)}. Give four "
+                "presets, each a quarter wave after the one before it."
             )
-        for image in layout.images:
-            if image.n_z < 2 or image.z_step_um is None:
-                raise ExperimentError(
-                    f"measure.phase: phase from defocus needs two or more evenly spaced focal planes, but "
-                    f"{image.name or 'the sequence'} has {image.n_z}. Give the sequence a z_plan, such as "
-                    "{range: 6, step: 3}, and let the channel keep do_stack."
-                )
+    low_um, high_um = coherence_limits_um((layout.height, layout.width), layout.pixel_size_um)
+    if phase.coherence_um is not None and not low_um <= phase.coherence_um <= high_um:
+        raise ExperimentError(
+            f"measure.phase.coherence_um is {phase.coherence_um:g}; in frames of {layout.width} x {layout.height} px "
+            f"of {layout.pixel_size_um:g} um it can be {low_um:.3g} to {high_um:.3g}. It belongs to the lamp and its "
+            "aperture, and is some ten to thirty um; leave it out, and the first field with enough cells tells."
+        )
+
+
+def _check_defocus(optics: Optics | None, layout: Layout) -> None:
+    if optics is None or optics.objective_na is None or optics.condenser_na is None:
+        raise ExperimentError(
+            "measure.phase: phase from defocus needs both numerical apertures. Add them to the rig: "
+            "optics: {wavelength_um: 0.55, objective_na: 0.75, condenser_na: 0.3, dark_counts: 100}."
+        )
+    for image in layout.images:
+        if image.n_z < 2 or image.z_step_um is None:
+            raise ExperimentError(
+                f"measure.phase: phase from defocus needs two or more evenly spaced focal planes, but "
+                f"{image.name or 'the sequence'} has {image.n_z}. Give the sequence a z_plan, such as "
+                "{range: 6, step: 3}, and let the channel keep do_stack."
+            )
+        if image.n_z == 2 and optics.focus_offset_um is None:
+            raise ExperimentError(
+                f"measure.phase: {image.name or 'the sequence'} has two focal planes, and two fit the cells at any "
+                "focus. Take a third plane, or say where bright field is in focus: optics: {focus_offset_um: 0} where "
+                "that is at 0 of the z_plan; it is what to add to a plane's z to get its distance from focus."
+            )
 
 
 class _Named:
@@ -146,6 +175,16 @@ class _Named:
         if found.predicted:
             kind = "distance" if self._kinds.get(found.name) == "distance" else "stain"
         return Channel(number, found.name, kind)
+
+    def acquired(self, field: str, name: str) -> Channel | None:
+        """Find a channel that the camera has taken: what a model draws has no phase."""
+        found = self.find(field, name, None)
+        if found is not None and self._layout.channels[found.number].predicted:
+            raise ExperimentError(
+                f"measure.{field}: {name!r} is predicted by a model, and phase comes from what the camera takes. Name "
+                "an acquired channel."
+            )
+        return found
 
 
 def _default_nuclei(kinds: Mapping[str, str]) -> str | None:
@@ -173,8 +212,10 @@ def _classes(layout: Layout, kinds: Mapping[str, str]) -> tuple[int, int, int] |
 def _phase_channels(measure: Measure, there: _Named) -> tuple[int, ...]:
     match measure.phase:
         case PhaseFromSteps(channels=names):
-            found = [there.find(f"phase.channels[{i}]", name, None) for i, name in enumerate(names)]
-        case PhaseFromDefocus(channel=name) | PhaseGiven(channel=name):
+            found = [there.acquired(f"phase.channels[{i}]", name) for i, name in enumerate(names)]
+        case PhaseFromDefocus(channel=name):
+            found = [there.acquired("phase.channel", name)]
+        case PhaseGiven(channel=name):
             found = [there.find("phase.channel", name, None)]
         case _:
             found = []

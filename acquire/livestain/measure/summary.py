@@ -12,6 +12,7 @@ import pyarrow as pa
 from livestain._errors import LivestainError
 from livestain.measure._rows import RowStream
 from livestain.measure.deaths import viable_fraction
+from livestain.measure.reasons import CELL, MASS, of_quantity
 from livestain.measure.table import SCHEMA_VERSION, STATES
 
 if TYPE_CHECKING:
@@ -140,6 +141,6 @@ def _masses(mass: NDArray[np.float64], sd: NDArray[np.float64], border: NDArray[
 
 
 def _reasons(reasons: Any, where: NDArray[np.bool_]) -> str:
-    count = Counter(str(reason) for reason, here in zip(reasons, where, strict=True) if here)
+    count = Counter(of_quantity(str(reason), CELL, MASS) for reason, here in zip(reasons, where, strict=True) if here)
     told = [f"{reason or 'no reason given'} ({times})" for reason, times in count.most_common(_MOST_REASONS)]
     return "; ".join(told + (["others"] if len(count) > _MOST_REASONS else []))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CELL_SCHEMA",
+    "ONLY_POSITION",
     "STATES",
     "CellTable",
     "provenance_of",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+ONLY_POSITION = "Position 0"  # where there is one without a name: "" read from CSV is no text, and groups drop it
 _NAME = pa.dictionary(pa.int8(), pa.string())
 
 CELL_SCHEMA = pa.schema(
@@ -61,7 +64,7 @@ CELL_SCHEMA = pa.schema(
             ("dead_belief", pa.float64()),  # how likely it is dead, by the frames before and a few after
             ("at_border", pa.bool_()),
             ("gap", pa.bool_()),  # not seen: the position is interpolated
-            ("reason", pa.string()),  # why a value of the row is NaN
+            ("reason", pa.string()),  # why values of the row are NaN, by quantity: see `livestain.measure.reasons`
         ]
     ]
 )
@@ -135,7 +138,16 @@ def write_csv(folder: Path, to: Path, name: str = "cells") -> None:
             for batch in iter_batches(folder, name):
                 writer.write_table(pa.Table.from_batches([batch]).cast(schema))
     except OSError as error:
-        raise LivestainError(f"cannot write {to}: {error.strerror or error}. Choose another place.") from error
+        raise _cannot_write(to, error) from error
+
+
+def _cannot_write(to: Path, error: OSError) -> LivestainError:
+    if not to.parent.is_dir():
+        return LivestainError(f"cannot write {to}: there is no folder {to.parent}. Make it first, or name another.")
+    if to.is_dir():
+        return LivestainError(f"cannot write {to}: it is a folder. Name a file in it.")
+    why = os.strerror(error.errno) if error.errno else error  # Arrow wraps the system's words in its own
+    return LivestainError(f"cannot write {to}: {why}. Choose another place.")
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
@@ -174,4 +186,4 @@ def write_anndata(folder: Path, to: Path) -> None:
     try:
         found.write_h5ad(to)
     except OSError as error:
-        raise LivestainError(f"cannot write {to}: {error.strerror or error}. Choose another place.") from error
+        raise _cannot_write(to, error) from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, optimize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +23,7 @@ __all__ = ["Fit", "Known", "fit"]
 
 _STEPS = 25
 _BOLD_STEPS = 3  # before outliers are told from what has not been fitted yet
+_LAST_STEPS = 200  # cheap ones, where the others mislead
 _SETTLED = 0.1  # squared standard deviations that a further step would go
 _LEAST_LIGHT = 0.02  # |U0| below this is taken as this, lest a first step divide by 0
 _MODEL_SD = 0.002  # of U0: what a Gaussian leaves unexplained
@@ -122,7 +123,15 @@ def fit(known: Known, modes: SmoothLight, *, start: Complex | None = None, steps
             converged = True
             break
         change = _complex(pairs).reshape(modes.shape)
-        coefficients, now = _walk(known, modes, fixed, coefficients, change, now)
+        there, after = _walk(known, modes, fixed, coefficients, change, now)
+        if step >= bold and after.cost > now.cost:  # where much is left unexplained the approximate slope may mislead
+            coefficients = _settled(known, modes, fixed, coefficients, half)
+            now = _point(known, modes, fixed, coefficients)
+            _, half = _linear(known, modes, fixed, now, now.pull)
+            slope = linalg.solve_triangular(half, _downhill(known, modes, fixed, now), lower=True)
+            converged = float(slope @ slope) < _SETTLED
+            break
+        coefficients, now = there, after
     some = fixed.weight > 0
     free_cost = np.abs(now.free) ** 2
     misfit = float(np.sqrt(free_cost[some].mean() / 2)) if some.any() else float("nan")
@@ -161,7 +170,8 @@ def _point(known: Known, modes: SmoothLight, fixed: _Fixed, coefficients: Comple
 def _linear(known: Known, modes: SmoothLight, fixed: _Fixed, at: _Point, pull: Real) -> tuple[Real, Real]:
     """Return the weighted rows of the residuals' derivative, and the Cholesky factor of their normal matrix.
 
-    U0 is taken as constant over a block here: this steers the steps, the residuals themselves are exact.
+    U0 is taken as constant over a block here: this steers the steps, the residuals themselves are exact, and where it
+    steers uphill the slope is taken from `_downhill`.
     """
     in_cells = 1 - fixed.free_in_block / fixed.in_block
     crossed_cells = modes.sums(np.where(known.cells, at.crossed, 0)).ravel() / fixed.in_block
@@ -177,6 +187,44 @@ def _linear(known: Known, modes: SmoothLight, fixed: _Fixed, at: _Point, pull: R
     brighter = (fixed.weight_amplitude * toward_block)[:, None] * fixed.middles
     rows = np.concatenate([smooth, free, np.concatenate([brighter.real, -brighter.imag], axis=1)])
     return rows, linalg.cholesky(rows.T @ rows, lower=True)
+
+
+def _settled(known: Known, modes: SmoothLight, fixed: _Fixed, start: Complex, half: Real) -> Complex:
+    """Return the coefficients of least cost near `start`, by its exact slope (L-BFGS: Liu and Nocedal 1989).
+
+    In the coordinates in which `half` makes the cost about round, few steps do.
+    """
+
+    def there(x: Real) -> Complex:
+        change = linalg.solve_triangular(half, x, lower=True, trans="T")
+        return np.asarray(start + _complex(change).reshape(modes.shape))
+
+    def cost(x: Real) -> tuple[float, Real]:
+        at = _point(known, modes, fixed, there(x))
+        slope = linalg.solve_triangular(half, -_downhill(known, modes, fixed, at), lower=True)
+        return at.cost / 2, np.asarray(slope)
+
+    least = float(np.sqrt(0.3 * _SETTLED / len(half)))
+    found = optimize.minimize(
+        cost,
+        np.zeros(len(half)),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": _LAST_STEPS, "maxcor": 20, "gtol": least, "ftol": 1e-9},
+    )
+    return there(found.x)
+
+
+def _downhill(known: Known, modes: SmoothLight, fixed: _Fixed, at: _Point) -> Real:
+    """Return how half the cost falls with the coefficients, exactly: every step of `_point`, taken back."""
+    smooth = (fixed.inverse_sd.T @ _complex(at.smooth)).reshape(modes.shape)
+    of_source = modes.of_blurred(smooth) + np.vdot(fixed.surroundings, smooth) / known.cells.size
+    brighter = fixed.weight_amplitude * at.amplitude / np.maximum(fixed.in_block - fixed.free_in_block, 1)
+    of_cells = of_source - modes.of_sums(brighter) * at.field
+    of_free = -modes.of_sums(fixed.weight * at.pull**2 * at.free / np.maximum(fixed.free_in_block, 1))
+    of_field = np.where(known.cells, of_cells, of_free)
+    of_light = of_field - np.conj(of_field) * at.crossed
+    return _pairs(smooth - modes.of_light(of_light))
 
 
 def _walk(

@@ -8,7 +8,7 @@ borders.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.polynomial import legendre
@@ -114,6 +114,21 @@ class SmoothLight:
         """Return the sum over each block."""
         rows = np.add.reduceat(pixels.astype(np.complex128), self.y.cuts, axis=0)
         return np.asarray(np.add.reduceat(rows, self.x.cuts, axis=1))
+
+    def of_light(self, pixels: Complex) -> Complex:
+        """Return the adjoint of `light` less 1: (H, W) to coefficients."""
+        return np.asarray(self.y.modes.T @ pixels @ self.x.modes)
+
+    def of_blurred(self, coefficients: Complex) -> Complex:
+        """Return the adjoint of `blurred`: coefficients to (H, W)."""
+        return np.asarray(self.y.blurred.T @ coefficients @ self.x.blurred)
+
+    def of_sums(self, blocks: NDArray[np.generic]) -> NDArray[Any]:
+        """Return the adjoint of `sums`: every pixel gets the value of its block, (blocks,) to (H, W)."""
+        y, x = self.y, self.x
+        tall, wide = (np.diff(axis.cuts, append=len(axis.modes)) for axis in (y, x))
+        square = blocks.reshape(len(y.cuts), len(x.cuts))
+        return np.asarray(np.repeat(np.repeat(square, tall, axis=0), wide, axis=1))
 
     def at_middles(self) -> Real:
         """Return (blocks, coefficients): the modes at every block's middle."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ _VERSION = 1
 _SMOOTH_PX = 8.0  # a lens' own phase changes slowly: smoothed, one calibration adds no noise to a thousand images
 _LARGEST_WAVE = 0.2  # |U1| / |U0| above this is an object, not dirt on a lens
 _LEAST_FREE = 0.02  # of the field, to fit its light
+_TAKE = "Take four frames of an empty field again: livestain empty-field."
 _LEAST_LIGHT_COUNTS = 2.0  # above the camera's offset, in the darkest pixel in a thousand
 
 
@@ -163,10 +165,14 @@ class EmptyField:
                 version = int(file["version"])
                 light, phase = file["light_counts"], file["phase_rad"]
                 dark, source = float(file["dark_counts"]), str(file["source"])
-        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except OSError as error:
             raise StoreError(
-                f"{path} cannot be read as an empty-field calibration ({error}); take four frames of an empty field "
-                "again."
+                f"the empty-field calibration {path} cannot be read: {error.strerror or error}. {_TAKE}"
+            ) from error
+        except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise StoreError(
+                f"{path} is no empty-field calibration, or a damaged one: it is not what `livestain empty-field` "
+                f"writes. {_TAKE}"
             ) from error
         if version != _VERSION:
             raise StoreError(f"{path} is a calibration of version {version}; this livestain reads {_VERSION}.")
@@ -174,8 +180,10 @@ class EmptyField:
         if not (fits and np.isfinite(phase).all() and np.isfinite(light).all() and light.min() > 0):
             raise StoreError(
                 f"{path} is a calibration with light {light.shape} and phase {phase.shape} that are not two images of "
-                "one shape with light everywhere; take four frames of an empty field again."
+                f"one shape with light everywhere. {_TAKE}"
             )
+        if not np.isfinite(dark):
+            raise StoreError(f"{path} is a calibration whose dark level is {dark}, which is no number. {_TAKE}")
         return cls(light.astype(np.float32), phase.astype(np.float32), dark, source)
 
 

@@ -34,11 +34,14 @@ if TYPE_CHECKING:
 
     Window = tuple[slice, slice]
 
-__all__ = ["Recovered", "recover"]
+__all__ = ["Recovered", "coherence_limits_um", "recover"]
 
 _LEAST_FREE = 0.02  # of the field
 _LEAST_AMPLITUDE, _LARGEST_AMPLITUDE = 0.85, 1.07  # mean of |U| in cells; in focus 0.99, 2 um out of it 0.98
+_LEAST_RADIUS_PX, _LEAST_RADIUS_UM = 4.0, 5.0  # a halo within a cell cannot be told from the cell
 _TILE_RADII = 11.0  # the edge of a tile at most, in coherence radii
+_MOST_TILES = 24  # along an axis: what is so much finer than the field is no halo, and the work would have no end
+_MOST_FAILED = 3  # tiles; then the radius or the masks are wrong, and every other tile would fail as slowly
 _AROUND_RADII = 1.5  # looked at around it
 _LOOKS = 6  # for strangers
 _STRANGER = 0.12  # |U - 1| outside cells above which something is there
@@ -126,11 +129,18 @@ def recover(
     phase[lost | unknown | bool(reason)] = np.nan
     if not reason and unknown.any():
         reason = (
-            "removing the halo did not converge; check the cell masks, the empty field and the order of the phase steps"
+            "removing the halo did not converge: the light around the cells fits no such cells; check the cell masks, "
+            "the coherence radius, the empty field and the order of the phase steps"
         )
     elif not reason and lost.any():
         reason = f"the camera is saturated in {lost.mean():.2%} of the pixels; shorten the exposure"
     return Recovered(phase, whole.errors, whole.misfit, whole.cells & ~cells, reason)
+
+
+def coherence_limits_um(shape: tuple[int, ...], pixel_size_um: float) -> tuple[float, float]:
+    """Return the least and the largest coherence radius that a field (H, W) can be freed of halo with."""
+    least_px = max(_LEAST_RADIUS_PX, max(shape) / (_MOST_TILES * _TILE_RADII))
+    return max(least_px * pixel_size_um, _LEAST_RADIUS_UM), min(shape) * pixel_size_um
 
 
 def _check(
@@ -144,11 +154,11 @@ def _check(
         raise RigError(f"The phase signal has shape {signal.shape} and the cell mask {cells.shape}; give one field.")
     if not (np.isfinite(pixel_size_um) and pixel_size_um > 0):
         raise RigError(f"The pixel size is {pixel_size_um} um; calibrate it (Micro-Manager: Devices > Pixel Size).")
-    field_um = pixel_size_um * min(signal.shape)
-    if not 4 * pixel_size_um <= coherence_um <= field_um:
+    low_um, high_um = coherence_limits_um(signal.shape, pixel_size_um)
+    if not low_um <= coherence_um <= high_um:
         raise RigError(
-            f"The coherence radius is {coherence_um} um; it is at least four pixels ({4 * pixel_size_um:.3g} um) and "
-            f"at most the field ({field_um:.3g} um). `estimate_coherence` finds it from a field with cells."
+            f"The coherence radius is {coherence_um:g} um; in a field of {signal.shape[1]} x {signal.shape[0]} px of "
+            f"{pixel_size_um:g} um it is {low_um:.3g} to {high_um:.3g} um."
         )
     if not (np.isfinite(coherence_sd_um) and 0 <= coherence_sd_um < coherence_um):
         raise RigError(f"The coherence radius {coherence_um} um has a standard deviation of {coherence_sd_um} um.")
@@ -187,13 +197,14 @@ def _implausible(amplitude: NDArray[np.float64], phase_rad: NDArray[np.float32])
         return ""
     if float(np.median(phase_rad)) < 0:
         return (
-            "cells come out thinner than nothing: turn the sign of the phase steps (livestain.phase.slim.check_steps)"
+            "cells come out thinner than nothing: turn the sign of the phase steps (measure.phase.sign), or order the "
+            "presets by their delay, beginning with none"
         )
     mean = float(amplitude.mean())
     if not _LEAST_AMPLITUDE < mean < _LARGEST_AMPLITUDE:
         return (
             f"cells come out with {mean:.0%} of the light that enters them, and they are transparent: check the order "
-            "of the phase steps (livestain.phase.slim.check_steps) and the empty field"
+            "and the focus of the phase steps, the empty field and the coherence radius"
         )
     return ""
 
@@ -229,12 +240,16 @@ class _Whole:
 def _whole(known: Known, radius_px: float, errors: int, rng: np.random.Generator) -> _Whole:
     shape = known.cells.shape
     whole = _Whole(np.full(shape, np.nan, complex), known.cells.copy(), np.zeros((errors, *shape), np.float32), 0.0)
+    failed = 0
     for seen, kept, at in _tiles(shape, radius_px):
         part = replace(known, signal=known.signal[seen], cells=known.cells[seen])
         if np.mean(~part.cells) < _LEAST_FREE:
             continue
         part, found = fit_with_strangers(part, SmoothLight.of(part.cells.shape, radius_px))
         if not found.converged:
+            failed += 1
+            if failed >= _MOST_FAILED:
+                break
             continue
         whole.field[at] = found.field[kept]
         whole.cells[at] = part.cells[kept]

@@ -26,7 +26,7 @@ from livestain.phase._arctan2 import arctan2_f32
 from livestain.phase._saturated import saturated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -113,7 +113,9 @@ class Slim:
         reason = f"the camera is saturated in {full.mean():.2%} of the pixels; shorten the exposure"
         return SlimPhase(phase, reason)
 
-    def signal(self, frames: Frames, free: NDArray[np.bool_] | None = None) -> NDArray[np.complex64]:
+    def signal(
+        self, frames: Frames, free: NDArray[np.bool_] | None = None, light: Iterable[float] = (1.0, 1.0, 1.0, 1.0)
+    ) -> NDArray[np.complex64]:
         """Return conj(U0) U1 in units of the empty field's |U0|^2, (H, W) complex64: what halo removal starts from.
 
         Parameters
@@ -123,6 +125,8 @@ class Slim:
         free
             (H, W), True where there is no cell: there the step without a delay is as bright as the empty field, so a
             lamp that has drifted since the calibration is found and allowed for.
+        light
+            Of each frame against the first's, where the lamp flickers from one to the next: `light_of_steps`.
 
         Raises
         ------
@@ -131,8 +135,9 @@ class Slim:
         """
         steps = self._steps(frames)
         full = saturated(steps, self._full)
-        along = np.subtract(steps[0], steps[2], dtype=np.float32)
-        across = np.subtract(steps[3], steps[1], dtype=np.float32)
+        dark = np.float32(self.empty.dark_counts)
+        even = [(step - dark) / np.float32(factor) for step, factor in zip(steps, light, strict=True)]
+        along, across = even[0] - even[2], even[3] - even[1]
         wave = (along + 1j * self.sign * across) / self._four
         wave = wave / np.float32(self.light_ratio(frames, free)) if free is not None and free.any() else wave
         if self._turn is not None:

@@ -201,8 +201,10 @@ class SupportedPhase:
         plane_noise = _noise_power(whole)
         noise = plane_noise * float(self._weight.sum()) * (len(whole) - 1)
         if left > MISFIT * power + noise:
-            misfit = f"phase within the masks leaves {100 * left / power:.0f} % of the contrast unexplained: check the "
-            misfit += "sign of z, the optics and the masks"
+            misfit = (
+                f"phase within the masks leaves {100 * left / power:.0f} % of the contrast unexplained: the cells "
+                "moved between the planes, or the focus offset, the order of z, the optics or the masks are wrong"
+            )
             return self._nothing(misfit, left / power, noise / power, steps)
         reasons = _why_not(zones, planes)
         fine = _refined(found, self._shape) * (zones > 0)

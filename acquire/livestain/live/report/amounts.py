@@ -101,7 +101,8 @@ def _growth(rates: Sequence[GrowthRate]) -> list[Number]:
         return [Number("growth of a cell", "none", "", "no cell was weighed in five time points while it lived")]
     low, middle, high = np.percentile(values, [25, 50, 75])
     method = f"median of {counted(values.size, 'cell')}; exponential fitted to each one's mass"
-    return [Number("growth of a cell", f"{middle:.2%} an hour", f"quartiles {low:.2%}, {high:.2%}", method)]
+    doubles = f", doubling in {np.log(2) / middle:.3g} h" if middle > 0 else ""
+    return [Number("growth of a cell", f"{middle:.2%} an hour{doubles}", f"quartiles {low:.2%} and {high:.2%}", method)]
 
 
 def finite_rates(rates: Sequence[GrowthRate]) -> NDArray[np.float64]:
@@ -112,15 +113,18 @@ def finite_rates(rates: Sequence[GrowthRate]) -> NDArray[np.float64]:
 
 
 def _doubling(found: PopulationGrowth) -> Number:
-    by = "number" if found.basis == "count" else "mass"
-    what = f"doubling time by {by}"
+    what = f"growth of {'the number of living cells' if found.basis == 'count' else 'the mass of all living cells'}"
     families = "families resampled, 95 %; deaths and cells that come and go corrected"
+    if not np.isfinite(found.rate_per_h):
+        return Number(what, "not told", "", found.reason)
+    rate = f"{found.rate_per_h:.2%} an hour"
     if not np.isfinite(found.doubling_h):
-        return Number(what, "not told", "", found.reason or f"net growth {found.rate_per_h:.2%} an hour")
+        return Number(what, rate, "", found.reason)
+    told = f"{rate}, doubling in {found.doubling_h:.3g} h"
     if not np.isfinite(found.doubling_low_h):
-        return Number(what, f"{found.doubling_h:.3g} h", "not known", found.reason or families)
+        return Number(what, told, "not known", found.reason or families)
     high = f"{found.doubling_high_h:.3g} h" if np.isfinite(found.doubling_high_h) else "never"
-    return Number(what, f"{found.doubling_h:.3g} h", f"{found.doubling_low_h:.3g} h to {high}", families)
+    return Number(what, told, f"{found.doubling_low_h:.3g} h to {high}", families)
 
 
 def draw_growth(folder: Path, rates: Sequence[GrowthRate], note: str) -> Drawn | str:
