@@ -20,7 +20,8 @@ def exit_statuses(times: int, seconds: float = 1) -> Counter[int]:
     statuses: Counter[int] = Counter()
     for _ in range(times):
         with tempfile.TemporaryDirectory() as scratch:
-            command = [sys.executable, "-m", "livestain", "demo", "--seconds", str(seconds), "--out", scratch]
+            command = [sys.executable, "-m", "livestain", "demo", "--seconds", str(seconds), "--size", "128"]
+            command += ["--out", scratch]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             statuses[done.returncode] += 1
             if done.returncode:
