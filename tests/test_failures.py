@@ -421,6 +421,42 @@ def test_a_progress_display_that_raises_is_switched_off(write_experiment: Callab
     assert "progress display failed" in result.troubles[0]
 
 
+def test_the_sign_of_life_goes_on_without_the_display(
+    write_experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from livestain import _session
+
+    beats: list[int] = []
+    monkeypatch.setattr(_session.Pulse, "beat", lambda _, status: beats.append(status.acquired))
+
+    def show(_: Any) -> None:
+        raise ZeroDivisionError("a bar without a length")
+
+    assert acquire(write_experiment(sequence=timed(20)), on_progress=show).complete
+    assert beats[-1] == 20
+
+
+def test_a_drive_that_does_not_say_its_room_for_a_moment_ends_no_run(
+    write_experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from livestain import _run
+
+    asked: list[Any] = []
+    real = _run.shutil.disk_usage
+
+    def flaky(folder: Any) -> Any:
+        asked.append(folder)
+        if len(asked) < 3:
+            raise OSError("the network path was not found")
+        return real(folder)
+
+    monkeypatch.setattr(_run.shutil, "disk_usage", flaky)
+    result = acquire(write_experiment(sequence=timed(20)))
+    assert result.complete
+    assert [trouble for trouble in result.troubles if "network path" in trouble]
+    assert len(asked) >= 3
+
+
 def test_whatever_a_callback_raises_no_thread_is_left_behind(write_experiment: Callable[..., Path]) -> None:
     import threading
 

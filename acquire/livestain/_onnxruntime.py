@@ -38,6 +38,7 @@ class OnnxruntimeGraph:
         self._session = open_session(content, label, provider, threads)
         self._value = import_onnxruntime().OrtValue.ortvalue_from_numpy
         self._binding = self._session.io_binding()
+        self._names = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
         self.provider: str = self._session.get_providers()[0]
 
     def get_inputs(self) -> list[Any]:
@@ -61,8 +62,8 @@ class OnnxruntimeGraph:
         """
         values = self._value(given), self._value(predicted)
         try:
-            self._binding.bind_ortvalue_input(self.get_inputs()[0].name, values[0])
-            self._binding.bind_ortvalue_output(self.get_outputs()[0].name, values[1])
+            self._binding.bind_ortvalue_input(self._names[0], values[0])
+            self._binding.bind_ortvalue_output(self._names[1], values[1])
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             raise ModelError(f"{self._label} failed on a {given.shape} tile: {error}") from error

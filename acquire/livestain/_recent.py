@@ -58,9 +58,9 @@ class Recent:
     def p99_ms(self, boundary: str) -> float:
         """Give the 99th percentile of one boundary; NaN without a live prediction."""
         place = list(BOUNDARIES).index(boundary)
-        with self._lock:
-            values = [row[place] for _, row in self._live]
-        return percentiles(values).p99
+        with self._lock:  # the writer waits for it: only copied within
+            rows = list(self._live)
+        return percentiles(row[place] for _, row in rows).p99
 
     @property
     def frames_per_s(self) -> float:

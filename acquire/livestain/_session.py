@@ -223,23 +223,35 @@ def _said(helper: Viewer | MeasuringThread | None) -> list[str]:
 
 
 class _Watch:
-    """Shows how the run stands; a display that fails is switched off, because it must not end a run."""
+    """Gives the sign of life and shows how the run stands; neither may end a run, and each fails by itself."""
 
     def __init__(self, status: Callable[[], Status], pulse: Pulse, show: Callable[[Status], None] | None) -> None:
         self._status, self._pulse, self._show = status, pulse, show
-        self.troubles: list[str] = []
+        self._said: dict[str, str] = {}
 
     def __call__(self) -> None:
-        if self.troubles:
-            return
         try:
             status = self._status()
-            self._pulse.beat(status)
+        except Exception as error:  # noqa: BLE001  (a driver's or a drive's, for a moment: it is asked again)
+            self._say("how the run stands could not be asked", error)
+            return
+        self._pulse.beat(status)
+        try:
             if self._show is not None:
                 self._show(status)
-        except Exception as error:
-            self.troubles.append(f"the progress display failed ({type(error).__name__}: {error}).")
-            log.warning("the progress display failed", exc_info=error)
+        except Exception as error:  # noqa: BLE001  (whatever a display may raise)
+            self._show = None
+            self._say("the progress display failed", error)
+
+    def _say(self, what: str, error: Exception) -> None:
+        if what not in self._said:
+            self._said[what] = f"{what} ({type(error).__name__}: {error})."
+            log.warning(what, exc_info=error)
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What failed, each once, as sentences."""
+        return tuple(self._said.values())
 
 
 def _save_inputs(experiment: Experiment, folder: Path) -> None:
