@@ -57,7 +57,8 @@ class OpenRun:
     folder
         Where it lies.
     positions
-        The positions' names, as the tables have them; one empty name where there is a single position without one.
+        The positions' names, as the tables have them; a single position without a name is "" here, and "Position 0" in
+        the tables.
     """
 
     def __init__(self, folder: Path) -> None:
