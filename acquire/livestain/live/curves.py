@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import ndtri
+
+from livestain.measure.deaths import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,7 +92,7 @@ def _pooled(columns: Columns, rows: Sequence[NDArray[np.intp]]) -> Columns:
     n = known.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(known > 0, known * of["viability"], 0).sum(axis=0) / n
-    low, high = _wilson(share, n)
+    low, high = wilson(share, n)
     return {
         "t": shared,
         "time_s": of["time_s"].mean(axis=0),
@@ -104,14 +105,6 @@ def _pooled(columns: Columns, rows: Sequence[NDArray[np.intp]]) -> Columns:
         "viability_low": low,
         "viability_high": high,
     }
-
-
-def _wilson(share: NDArray[np.float64], n: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    z = float(ndtri(0.975))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return np.clip(middle - half, 0, share), np.clip(middle + half, share, 1)
 
 
 def _plain(columns: Columns, every: int) -> dict[str, list[Any]]:

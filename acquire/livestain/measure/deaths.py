@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from livestain.measure.columns import CellTable
     from livestain.measure.viability_model import ViabilitySettings
 
-__all__ = ["Death", "ViableFraction", "times_of_death", "viable_fraction"]
+__all__ = ["Death", "ViableFraction", "times_of_death", "viable_fraction", "wilson"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +113,20 @@ def viable_fraction(states: ArrayLike, dead: ArrayLike | None = None, *, level: 
     if n == 0:
         reason = "no cell in the frame" if not n_unknown else "no cell of the frame was classified"
         return ViableFraction(np.nan, np.nan, np.nan, 0, 0, n_unknown, reason)
-    z = float(ndtri(0.5 + level / 2))
     share = viable / n
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = wilson(share, n, level=level)
+    return ViableFraction(share, float(low), float(high), viable, n, n_unknown)
+
+
+def wilson(share: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the two ends of Wilson's interval (1927, JASA 22:209) of shares of `n` each; NaN where `n` is 0."""
+    share, n = np.asarray(share, np.float64), np.asarray(n, np.float64)
+    z = float(ndtri(0.5 + level / 2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     # The formula gives exactly 0 and 1 at these ends; rounding must not push a bound past the estimate.
-    low = min(max(float(middle - half), 0.0), share)
-    high = max(min(float(middle + half), 1.0), share)
-    return ViableFraction(share, low, high, viable, n, n_unknown)
+    return np.clip(middle - half, 0, share), np.clip(middle + half, share, 1)
 
 
 def times_of_death(table: CellTable, settings: ViabilitySettings) -> list[Death]:
