@@ -2,9 +2,9 @@
 
     python -m benchmarks.view --rounds 3 --seconds 60
 
-The same run in turns, in this script, so that a noisy machine is noisy for all: without pages; with browsers that stand
-behind the run (nice 19), as near as one machine comes to browsers on other machines; with browsers on the run's own
-cores at their usual priority. The last line is one JSON object; growth is that of all rounds together.
+The same run in turns, in this script, so that a noisy machine is noisy for all: without pages; with pages on other
+computers, which is the page's server and somebody who asks it what a playing page asks, but draws nothing; with real
+browsers on the run's own cores. The last line is one JSON object; growth is that of all rounds together.
 """
 
 from __future__ import annotations
@@ -45,6 +45,38 @@ with sync_playwright() as playwright:
     print(page.evaluate("window.pictures ?? 0"))
     browser.close()
 """
+# Asks what a page asks that plays the bright field and the stain, four time points a second; prints how many.
+_ELSEWHERE = """
+import http.client, json, sys, threading, time
+from urllib.parse import urlsplit
+host = urlsplit(sys.argv[1]).netloc
+def asked(path):
+    connection = http.client.HTTPConnection(host, timeout=30)
+    connection.request("GET", path)
+    return connection.getresponse()
+def follow():
+    events = asked("/api/events")
+    while events.readline():
+        pass
+threading.Thread(target=follow, daemon=True).start()
+run = json.load(asked("/api/run"))
+whole = f"y=0&x=0&h={run['height']}&w={run['width']}&factor=1"
+shown = [number for number, channel in enumerate(run["channels"]) if channel["shown"]]
+ended = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+connection, t, pictures = http.client.HTTPConnection(host, timeout=30), 0, 0
+while not ended.is_set():
+    began, there = time.monotonic(), 0
+    for number in shown:
+        connection.request("GET", f"/api/{run['key']}/plane/0/{t}/{number}/0?low=100&high=4000&{whole}")
+        answer = connection.getresponse()
+        answer.read()
+        there += answer.status == 200
+    pictures += there > 0
+    t = t + 1 if there else 0
+    time.sleep(max(0.02, began + 0.25 - time.monotonic()))
+print(pictures)
+"""
 _RUN = """
 import sys
 from pathlib import Path
@@ -65,9 +97,9 @@ run_experiment(experiment, folder)
 
 
 @contextmanager
-def looking_on(folder: Path, nice: int | None, chosen: argparse.Namespace, pictures: list[int]) -> Iterator[None]:
-    """Serve the run, and play it in browsers until the end; `pictures` gets how many each showed."""
-    if nice is None:
+def looking_on(folder: Path, program: str | None, chosen: argparse.Namespace, pictures: list[int]) -> Iterator[None]:
+    """Serve the run, and play it until the end; `pictures` gets how many each page showed."""
+    if program is None:
         yield
         return
     address: list[str] = []
@@ -75,27 +107,27 @@ def looking_on(folder: Path, nice: int | None, chosen: argparse.Namespace, pictu
         later.enter_context(ViewProcess(folder, address.append))
         while not address:
             time.sleep(0.05)
-        command = ["nice", "-n", str(nice), sys.executable, "-c", _BROWSER, address[0], chosen.chromium]
+        command = [sys.executable, "-c", program, address[0], chosen.chromium]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        browsers = [subprocess.Popen(command, text=True, **pipes) for _ in range(chosen.pages)]  # type: ignore[call-overload]
+        pages = [subprocess.Popen(command, text=True, start_new_session=True, **pipes) for _ in range(chosen.pages)]  # type: ignore[call-overload]
         try:
             yield
         finally:
-            for browser in browsers:
-                shown, _ = browser.communicate(timeout=60)
+            for page in pages:
+                shown, _ = page.communicate(timeout=60)
                 pictures.append(int(shown or 0))
 
 
-_ARMS = {"without": None, "pages_elsewhere": 19, "pages_here": 0}  # by name, the browsers' niceness
+_ARMS = {"without": None, "pages_elsewhere": _ELSEWHERE, "pages_here": _BROWSER}  # by name, what looks on
 
 
 def one_run(
-    folder: Path, source: Path, chosen: argparse.Namespace, nice: int | None
+    folder: Path, source: Path, chosen: argparse.Namespace, program: str | None
 ) -> tuple[dict[str, list[float]], list[int]]:
     """Run once; give the latencies of its predictions after the first seconds, and how many pictures a page showed."""
     command = [sys.executable, "-c", _RUN, str(folder), str(source), str(chosen.fps), str(chosen.seconds), chosen.model]
     run, pictures = subprocess.Popen(command), []  # type: tuple[subprocess.Popen[bytes], list[int]]
-    with looking_on(folder, nice, chosen, pictures):
+    with looking_on(folder, program, chosen, pictures):
         if run.wait():
             raise SystemExit(f"the run failed with status {run.returncode}")
     late = [line for line in read_lines(folder / JOURNAL_NAME) if line["kind"] == "stain" and line.get("live")]
@@ -130,8 +162,8 @@ def main() -> None:
         render(source, chosen.size)
         for number in range(chosen.rounds):
             arms = [(name, _ARMS[name]) for name in chosen.arms]
-            for name, nice in arms[number % len(arms) :] + arms[: number % len(arms)]:
-                late, shown = one_run(Path(scratch) / f"run-{number}-{name}", source, chosen, nice)
+            for name, program in arms[number % len(arms) :] + arms[: number % len(arms)]:
+                late, shown = one_run(Path(scratch) / f"run-{number}-{name}", source, chosen, program)
                 for boundary, values in late.items():
                     found[name][boundary] += values
                 pictures[name] += shown

@@ -23,6 +23,7 @@ from livestain._errors import LivestainError, RigError
 from livestain._frame import Note
 from livestain._lines import missing_line, stain_line
 from livestain._owed import Owed
+from livestain._priority import keep_off_pinned_cores
 from livestain._worker import Worker
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ class DataPath:
     # ---------------------------------------------------- stain thread
 
     def _stain(self) -> None:
+        keep_off_pinned_cores()
         while (jobs := self.to_stain.take(timeout_s=_IDLE_S)) is not None:
             for job in jobs:
                 self.to_disk.put(self._latest.show(self._stainer.stain(job)))

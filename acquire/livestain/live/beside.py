@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from livestain._errors import LivestainError
 from livestain._journal import JOURNAL_NAME
-from livestain._priority import LAST
+from livestain._priority import other_process_last
 from livestain.live.serve import serve, step_back
 from livestain.live.server import need_extra
 
@@ -52,9 +52,7 @@ class ViewProcess:
         self._process: subprocess.Popen[str] = subprocess.Popen(  # noqa: S603  (our own command)
             command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **_own_group()
         )
-        if hasattr(os, "setpriority"):  # before it does so itself: its start would take time from the run's
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, LAST)
+        other_process_last(self._process.pid)  # before it does so itself: its start would take time from the run's
         self._on_address = on_address
         self._thread = threading.Thread(target=self._tell, daemon=True)
         self._thread.start()
