@@ -49,7 +49,9 @@ def render(path: Path, size_px: int) -> None:
     tifffile.imwrite(path, np.stack(frames), photometric="minisblack")
 
 
-def measure(scratch: Path, source: Path, fps: float, seconds: float, *, sync: bool, model: str) -> dict[str, Any]:
+def measure(
+    scratch: Path, source: Path, fps: float, seconds: float, *, sync: bool, model: str, provider: str
+) -> dict[str, Any]:
     """Run one experiment and give its row of the table."""
     name = f"{source.stem}-{fps:g}"
     experiment = Experiment(
@@ -64,7 +66,7 @@ def measure(scratch: Path, source: Path, fps: float, seconds: float, *, sync: bo
                 "time_plan": {"interval": 1 / fps, "loops": max(2, round(fps * seconds))},
             }
         ),
-        stains=(Stain(model=model, channel="BF"),),
+        stains=(Stain(model=model, channel="BF", provider=provider),),
         output=Output(folder=scratch, name=name, sync=sync),
     )
     stats = run_experiment(experiment, scratch / name).stats
@@ -99,6 +101,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048])
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--model", default="nuclei-demo")
+    parser.add_argument("--provider", default="auto", help="as in an experiment")
     parser.add_argument("--no-sync", action="store_true", help="do not wait for the drive (output.sync: false)")
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder if not given")
     chosen = parser.parse_args()
@@ -108,7 +111,8 @@ def main() -> None:
             source = Path(scratch) / f"{size}.tif"
             render(source, size)
             for fps in chosen.fps:
-                row = measure(Path(scratch), source, fps, chosen.seconds, sync=not chosen.no_sync, model=chosen.model)
+                how = {"sync": not chosen.no_sync, "model": chosen.model, "provider": chosen.provider}
+                row = measure(Path(scratch), source, fps, chosen.seconds, **how)
                 rows.append(row)
                 disk = row["camera_to_disk_ms"] or {"p50": float("nan"), "p99": float("nan")}
                 print(
@@ -116,7 +120,7 @@ def main() -> None:
                     f"p50 {disk['p50']:.0f} ms, p99 {disk['p99']:.0f} ms",
                     file=sys.stderr,
                 )
-    print(json.dumps({"benchmark": "latency", "sync": not chosen.no_sync, "machine": machine(), "rows": rows}))
+    print(json.dumps({"benchmark": "latency", **how, "machine": machine(), "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TARGET = {"name": "Nuclei", "channel": "nuclei/{field}.tif", "distance_map": True}
-SHIPPED = ("cells", "error_bars", "gan", "large", "lupi", "nuclei", "planes", "stains", "viability", "volume")
+SHIPPED = ("cells", "error_bars", "fast", "gan", "large", "lupi", "nuclei", "planes", "stains", "viability", "volume")
 
 
 def models(*arguments: object, status: int = 0) -> str:

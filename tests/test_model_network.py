@@ -16,7 +16,7 @@ from livestain_models.contract import Contract, Planes
 from livestain_models.deployed import Deployed, build_network, reach_px
 from livestain_models.export import export_onnx, parity
 from livestain_models.heads import CLASSES, DEVIATION_RANGE, STAIN_RANGE, Heads
-from livestain_models.normalise import FieldContrast, LocalContrast
+from livestain_models.normalise import FieldContrast, LocalContrast, local_contrast
 from livestain_models.package import verify_package, write_package
 from livestain_models.recipe import Network
 from livestain_models.unet import UNet
@@ -53,7 +53,8 @@ def shaken(net: nn.Module) -> nn.Module:
 def deployed(planes: int = 1, heads: Heads = ONE_STAIN, *, field: bool = False, **network: Any) -> Deployed:
     torch.manual_seed(0)
     net = shaken(build_network(Network(**(SMALL | network)), planes, heads.channels))
-    return Deployed(net, FieldContrast() if field else LocalContrast(), heads, planes).eval()
+    local = local_contrast(Network(**(SMALL | network)), gain=10.0)
+    return Deployed(net, FieldContrast() if field else local, heads, planes).eval()
 
 
 def cells(planes: int = 1, height: int = 256, width: int = 320, level: float = 1000) -> np.ndarray:
@@ -150,6 +151,8 @@ def test_parts_of_a_field_are_normalised_by_the_whole_of_it() -> None:
 KINDS: dict[str, tuple[dict[str, Any], int]] = {
     "unet": ({"kind": "unet"}, 3),
     "unet of one plane": ({"kind": "unet", "levels": 4}, 1),
+    "fast": ({"kind": "fast"}, 3),
+    "fast of one plane": ({"kind": "fast", "levels": 4}, 1),
     "unet3d": ({"kind": "unet3d"}, 3),
     "unet3d, even": ({"kind": "unet3d"}, 4),
     "large": ({"kind": "large"}, 2),
@@ -170,6 +173,16 @@ def test_every_kind_gives_its_channels_at_the_size_of_its_input(kind: str) -> No
         assert out.dtype == torch.uint16
         depth = (planes,) if network["kind"] == "unet3d" else ()
         assert raw.shape == (1, EVERYTHING.channels, *depth, *shape[1:])
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+def test_the_fast_networks_stem_takes_the_normalisation_in(planes: int) -> None:
+    model = deployed(planes, EVERYTHING, kind="fast")
+    grey = torch.from_numpy(cells(planes, 128, 160).astype(np.float32))
+    with torch.no_grad():
+        apart, together = model.net(model.normalise(grey)), model.net.on_grey(grey, model.normalise)
+    assert apart.std() > 0.01
+    assert torch.allclose(apart, together, atol=1e-4)
 
 
 class Copy(nn.Module):  # type: ignore[misc]

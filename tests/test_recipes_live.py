@@ -38,6 +38,7 @@ QUICK: dict[str, Any] = {
 }
 PREDICTED = {
     "nuclei": ["Nuclei", "Nuclei distance"],
+    "fast": ["Nuclei"],
     "planes": ["Nuclei"],
     "volume": ["Nuclei"],
     "stains": ["Nuclei", "Membrane"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from livestain_models.fast import FastUNet
 from livestain_models.large import LargeUNet
 from livestain_models.unet import UNet
 from livestain_models.unet3d import UNet3D
@@ -36,6 +37,8 @@ def build_network(network: Network, planes: int, channels: int) -> nn.Module:
     """
     if network.kind == "unet":
         return UNet(planes, channels, network.base, network.levels, network.dropout)
+    if network.kind == "fast":
+        return FastUNet(planes, channels, network.base, network.levels, network.dropout)
     if network.kind == "unet3d":
         return UNet3D(channels, network.base, network.levels, network.dropout)
     return LargeUNet(planes, channels, network.dropout)
@@ -71,8 +74,13 @@ class Deployed(nn.Module):  # type: ignore[misc] # torch counts as untyped here,
 
     def forward(self, planes: Tensor) -> Tensor:
         """Stain camera frames, (1, P, H, W) uint16 -> (1, C, H, W) uint16."""
-        raw = self.net(self.normalise(planes.to(torch.float32)))
-        grey = torch.round(self.shares(raw) * GREY)  # half to even, as ONNX Round does
+        planes = planes.to(torch.float32)
+        if isinstance(self.net, FastUNet):
+            raw = self.net.on_grey(planes, self.normalise)
+        else:
+            raw = self.net(self.normalise(planes))
+        grey = self.heads.deployed(middle_plane(raw), self.deviation_factor, GREY)
+        grey = torch.round(grey)  # half to even, as ONNX Round does
         return grey.clamp(0.0, GREY).to(torch.uint16)
 
     def shares(self, raw: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from livestain_models.checkpoint import load_checkpoint, load_into
 from livestain_models.contract import Contract, Planes
 from livestain_models.deployed import Deployed, build_network
 from livestain_models.heads import heads_of
-from livestain_models.normalise import FieldContrast, LocalContrast
+from livestain_models.normalise import FieldContrast, local_contrast
 from livestain_models.package import verify_package, write_package
 from livestain_models.recipe import Recipe
 from livestain_models.runtime import open_session
@@ -148,7 +148,7 @@ def rebuild(saved: Checkpoint, file: Path) -> tuple[Deployed, Recipe]:
     net = build_network(recipe.network, planes, heads.channels)
     load_into(net, saved.part("deployed"), file)
     field = recipe.network.normalise == "field"
-    normalise = FieldContrast() if field else LocalContrast(saved.facts["gain"])
+    normalise = FieldContrast() if field else local_contrast(recipe.network, saved.facts["gain"])
     return Deployed(net, normalise, heads, planes, saved.facts["look"]["deviation_factor"]).eval(), recipe
 
 

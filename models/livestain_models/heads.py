@@ -104,8 +104,8 @@ class Heads:
             classes if self.classes else None,
         )
 
-    def deployed(self, raw: Tensor, deviation_factor: float = 1.0) -> Tensor:
-        """Give what the microscope shows, as shares of each output's full scale, (N, K, H, W) -> (N, C, H, W).
+    def deployed(self, raw: Tensor, deviation_factor: float = 1.0, full_scale: float = 1.0) -> Tensor:
+        """Give what the microscope shows, (N, K, H, W) -> (N, C, H, W); `full_scale` is that of each output.
 
         The mask helps in training only and is left out here.
 
@@ -115,18 +115,23 @@ class Heads:
             The network's output.
         deviation_factor : float
             By which predicted deviations were found too small on validation images.
+        full_scale : float
+            What the largest value of an output becomes: 1 gives shares, 65535 grey levels.
         """
+        if self.channels == len(self.stains):  # nothing to part: each pass over a large frame costs a millisecond
+            return raw * (full_scale / STAIN_RANGE)
         predicted = self.split(raw)
-        shares = [predicted.stains / STAIN_RANGE]
+        shown = [predicted.stains * (full_scale / STAIN_RANGE)]
         if predicted.log_variance is not None:
-            shares.append(torch.exp(0.5 * predicted.log_variance) * (deviation_factor / DEVIATION_RANGE))
+            deviation = torch.exp(0.5 * predicted.log_variance)
+            shown.append(deviation * (full_scale * deviation_factor / DEVIATION_RANGE))
         if predicted.distances is not None:
-            shares.append(predicted.distances)
+            shown.append(predicted.distances * full_scale)
         if predicted.classes is not None:
             # A softmax in parts: onnxruntime transposes the frame for its own, which adds a quarter to the time.
             odds = torch.exp(predicted.classes - predicted.classes.amax(dim=1, keepdim=True))
-            shares.append(odds[:, 1:] / odds.sum(dim=1, keepdim=True))
-        return torch.cat(shares, dim=1)
+            shown.append(odds[:, 1:] * (full_scale / odds.sum(dim=1, keepdim=True)))
+        return torch.cat(shown, dim=1)
 
     def outputs(self) -> tuple[Output, ...]:
         """Describe the deployed channels, in their order."""

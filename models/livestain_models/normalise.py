@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from livestain_models.fast import FastUNet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from livestain_models.data import Field
     from livestain_models.recipe import Network, PlanesWanted
 
-__all__ = ["FieldContrast", "FixedContrast", "LocalContrast", "normaliser_of"]
+__all__ = ["FieldContrast", "FixedContrast", "LocalContrast", "local_contrast", "normaliser_of"]
 
 _SPREAD = 0.5  # root mean square of the normalised input: leaves room for strong objects below the limit of 5
 _GAIN_FIELDS = 16  # enough to measure it on
@@ -35,7 +38,9 @@ class LocalContrast(nn.Module):  # type: ignore[misc] # torch counts as untyped 
     gain : float
         Brings the contrast of cells (a few percent) to the order of one.
     limit : float
-        Where the result is clipped, so that dust and bubbles stay in range.
+        Where the result is clipped, so that dust and bubbles stay in range; infinite for a network that clips itself.
+    step_px : int
+        How many pixels each way share one value of the background.
     """
 
     cell_px = 16  # the background's grid; frames and tiles must start on it
@@ -44,26 +49,37 @@ class LocalContrast(nn.Module):  # type: ignore[misc] # torch counts as untyped 
     margin_px = 96
     needs_field = False
 
-    def __init__(self, gain: float = 10.0, limit: float = 5.0) -> None:
+    def __init__(self, gain: float = 10.0, limit: float = 5.0, step_px: int = 1) -> None:
         super().__init__()
-        self.gain, self.limit = gain, limit
+        self.gain, self.limit, self.step_px = gain, limit, step_px
 
     def forward(self, planes: Tensor) -> Tensor:
         """Normalise, (N, P, H, W) float grey values -> the same shape, within +-limit."""
-        mean = functional.avg_pool2d(planes, self.cell_px)  # (N, P, H/16, W/16)
+        background = self.background(planes)
+        if self.step_px > 1:
+            background = functional.interpolate(background, scale_factor=float(self.step_px), mode="nearest")
+        contrast = (planes / background - 1.0) * self.gain
+        return contrast if self.limit == math.inf else contrast.clamp(-self.limit, self.limit)
+
+    def background(self, planes: Tensor) -> Tensor:
+        """Measure the mean around each place, at least 1: (N, P, H, W) -> (N, P, H / step_px, W / step_px)."""
+        single = planes.flatten(0, 1)[:, None]  # (NP, 1, H, W)
+        # A runtime averages one large plane in one thread, and convolves it in all of them.
+        mean = functional.conv2d(single, single.new_full((1, 1, 4, 4), 1 / 16), stride=4)
+        mean = functional.avg_pool2d(mean, self.cell_px // 4)  # (NP, 1, H/16, W/16)
         window, reach = self.window_cells, self.window_cells // 2
-        mean = functional.avg_pool2d(mean, window, stride=1, padding=reach, count_include_pad=False)
-        background = functional.interpolate(
-            mean, scale_factor=float(self.cell_px), mode="bilinear", align_corners=False
-        )
-        contrast = planes / background.clamp(min=1.0) - 1.0  # a black frame stays finite
-        return (contrast * self.gain).clamp(-self.limit, self.limit)
+        for size, padding in (((window, 1), (reach, 0)), ((1, window), (0, reach))):
+            mean = functional.avg_pool2d(mean, size, stride=1, padding=padding, count_include_pad=False)
+        scale = self.cell_px / self.step_px
+        mean = functional.interpolate(mean, scale_factor=scale, mode="bilinear", align_corners=False)
+        return mean.unflatten(0, planes.shape[:2])[:, :, 0].clamp(min=1.0)  # a black frame stays finite
 
     def describe(self) -> str:
         """Say in words what is done to the grey values."""
+        clipped = "" if self.limit == math.inf else f", clipped at +-{self.limit:g}"
         return (
             "inside the graph: each pixel over the mean of its surroundings (a window of about "
-            f"{self.cell_px * self.window_cells} px), minus 1, times {self.gain:g}, clipped at +-{self.limit:g}"
+            f"{self.cell_px * self.window_cells} px), minus 1, times {self.gain:g}{clipped}"
         )
 
 
@@ -137,7 +153,20 @@ def normaliser_of(network: Network, fields: Sequence[Field], wanted: PlanesWante
     """
     if network.normalise == "field":
         return FieldContrast()
-    return LocalContrast(network.gain or _measured_gain(fields, wanted))
+    return local_contrast(network, network.gain or _measured_gain(fields, wanted))
+
+
+def local_contrast(network: Network, gain: float) -> LocalContrast:
+    """Build the local normalisation as a network takes it.
+
+    Parameters
+    ----------
+    network : Network
+    gain : float
+    """
+    if network.kind == "fast":
+        return LocalContrast(gain, limit=math.inf, step_px=FastUNet.fold_px)
+    return LocalContrast(gain)
 
 
 def _measured_gain(fields: Sequence[Field], wanted: PlanesWanted) -> float:

@@ -325,12 +325,13 @@ class Network(_Written):
     Attributes
     ----------
     kind
-        "unet": planes as channels; "unet3d": planes as depth; "large": MONAI's FlexibleUNet with a residual encoder.
+        "unet": planes as channels; "fast": the same at a quarter of the resolution, for large frames without a graphics
+        card; "unet3d": planes as depth; "large": MONAI's FlexibleUNet with a residual encoder.
     base
         Channels at the first level; doubled at each level below.
     levels
-        Resolutions; a patch's side must be a multiple of 2**levels. On the rig, frames of any size are padded. Like
-        `base`, not used by "large", whose patches are multiples of 32.
+        Resolutions; a patch's side must be a multiple of 2**levels, for "fast" of 2**(levels + 1). On the rig, frames
+        of any size are padded. Like `base`, not used by "large", whose patches are multiples of 32.
     dropout
         Share of channels that is dropped in training, at every level; for data of few fields.
     normalise
@@ -340,7 +341,7 @@ class Network(_Written):
         For "local": brings the contrast of cells to the order of one; None measures it on the training data.
     """
 
-    kind: Literal["unet", "unet3d", "large"] = "unet"
+    kind: Literal["unet", "fast", "unet3d", "large"] = "unet"
     base: int = Field(default=16, ge=4, le=128)
     levels: int = Field(default=4, ge=2, le=6)
     dropout: Fraction = 0.0
@@ -466,7 +467,10 @@ class Recipe(_Written):
             raise ValueError('mode "lupi" learns one nuclear stain, give one target')
         if self.network.kind == "unet3d" and self.data.planes.count < 2:
             raise ValueError("network unet3d needs data.planes.count of at least 2")
-        multiple = 32 if self.network.kind == "large" else 2**self.network.levels
+        if self.network.kind == "fast" and self.network.normalise == "field":
+            raise ValueError("network fast takes the local normalisation into its stem; write normalise: local")
+        levels = self.network.levels + (self.network.kind == "fast")
+        multiple = 32 if self.network.kind == "large" else 2**levels
         if self.train.patch_px % multiple:
             raise ValueError(f"train.patch_px {self.train.patch_px} must be a multiple of {multiple} for this network")
         if self.network.kind == "unet3d" and self.mode == "gan":

@@ -28,6 +28,7 @@ ZOO = Path(__file__).parent / "zoo"
 # Package -> recipe and steps.
 PACKAGES = {
     "nuclei-demo": ("nuclei", 2200),
+    "nuclei-fast": ("fast", 5000),
     "nuclei-planes": ("planes", 600),
     "nuclei-volume": ("volume", 400),
     "nuclei-membrane": ("stains", 800),
@@ -62,7 +63,7 @@ def settings(name: str) -> list[str]:
         f"train.steps={steps}",
         "train.batch=4",
         # Small ones where nothing but the kind of model is to be shown: all of them travel with the wheel.
-        *(() if name in ("nuclei-demo", "viability-demo", "cells-demo") else ("network.base=8",)),
+        *(() if name in ("nuclei-demo", "nuclei-fast", "viability-demo", "cells-demo") else ("network.base=8",)),
     ]
 
 

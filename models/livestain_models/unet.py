@@ -10,7 +10,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["UNet"]
+__all__ = ["UNet", "convolved"]
 
 
 class UNet(nn.Module):  # type: ignore[misc] # torch counts as untyped here, see pyproject.toml
@@ -39,13 +39,13 @@ class UNet(nn.Module):  # type: ignore[misc] # torch counts as untyped here, see
         widths = [base << level for level in range(levels)]  # 16, 32, 64, 128
         self.multiple_px = 2**levels
         self.down = nn.ModuleList(
-            nn.Sequential(*_conv(inputs, outputs), *_conv(outputs, outputs))
+            nn.Sequential(*convolved(inputs, outputs), *convolved(outputs, outputs))
             for inputs, outputs in zip([4 * planes, *widths], widths, strict=False)
         )
         self.pool = nn.MaxPool2d(2)
         self.drop = nn.Dropout2d(dropout)
         self.narrow = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in widths[:-1])
-        self.up = nn.ModuleList(nn.Sequential(*_conv(width, width)) for width in widths[:-1])
+        self.up = nn.ModuleList(nn.Sequential(*convolved(width, width)) for width in widths[:-1])
         self.head = nn.Conv2d(base, 4 * channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,7 +61,8 @@ class UNet(nn.Module):  # type: ignore[misc] # torch counts as untyped here, see
         return functional.pixel_shuffle(self.head(x), 2)  # (N, K, H, W)
 
 
-def _conv(inputs: int, outputs: int) -> list[nn.Module]:
+def convolved(inputs: int, outputs: int) -> list[nn.Module]:
+    """Give the layers of one 3x3 convolution: itself, BatchNorm, ReLU."""
     # No bias before a BatchNorm: its shift does the same. BatchNorm folds into the convolution at export.
     conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
