@@ -63,16 +63,16 @@ class LocalContrast(nn.Module):  # type: ignore[misc] # torch counts as untyped 
 
     def background(self, planes: Tensor) -> Tensor:
         """Measure the mean around each place, at least 1: (N, P, H, W) -> (N, P, H / step_px, W / step_px)."""
-        single = planes.flatten(0, 1)[:, None]  # (NP, 1, H, W)
+        count = planes.shape[1]
         # A runtime averages one large plane in one thread, and convolves it in all of them.
-        mean = functional.conv2d(single, single.new_full((1, 1, 4, 4), 1 / 16), stride=4)
-        mean = functional.avg_pool2d(mean, self.cell_px // 4)  # (NP, 1, H/16, W/16)
+        mean = functional.conv2d(planes, planes.new_full((count, 1, 4, 4), 1 / 16), stride=4, groups=count)
+        mean = functional.avg_pool2d(mean, self.cell_px // 4)  # (N, P, H/16, W/16)
         window, reach = self.window_cells, self.window_cells // 2
         for size, padding in (((window, 1), (reach, 0)), ((1, window), (0, reach))):
             mean = functional.avg_pool2d(mean, size, stride=1, padding=padding, count_include_pad=False)
         scale = self.cell_px / self.step_px
         mean = functional.interpolate(mean, scale_factor=scale, mode="bilinear", align_corners=False)
-        return mean.unflatten(0, planes.shape[:2])[:, :, 0].clamp(min=1.0)  # a black frame stays finite
+        return mean.clamp(min=1.0)  # a black frame stays finite
 
     def describe(self) -> str:
         """Say in words what is done to the grey values."""
