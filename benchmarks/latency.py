@@ -49,17 +49,19 @@ def render(path: Path, size_px: int) -> None:
     tifffile.imwrite(path, np.stack(frames), photometric="minisblack")
 
 
+def replay(source: Path, *properties: tuple[str, str, float]) -> Rig:
+    """Describe the rig that plays a recording over and over; `properties` of its devices come on top."""
+    played = [("Camera", "Source", str(source)), ("Camera", "Loop", 1), *properties]
+    return Rig(config=shipped_folder() / "replay.cfg", properties=played, pixel_size_um=0.325)
+
+
 def measure(
     scratch: Path, source: Path, fps: float, seconds: float, *, sync: bool, model: str, provider: str
 ) -> dict[str, Any]:
     """Run one experiment and give its row of the table."""
     name = f"{source.stem}-{fps:g}"
     experiment = Experiment(
-        rig=Rig(
-            config=shipped_folder() / "replay.cfg",
-            properties=[("Camera", "Source", str(source)), ("Camera", "Loop", 1)],
-            pixel_size_um=0.325,
-        ),
+        rig=replay(source),
         sequence=useq.MDASequence.model_validate(
             {
                 "channels": [{"config": "BF", "exposure": 1}],

@@ -24,13 +24,12 @@ import numpy as np
 import tifffile
 import useq
 
-from benchmarks.latency import machine, render
-from livestain._experiment import Experiment, Output, Rig, Stain
+from benchmarks.latency import machine, render, replay
+from livestain._experiment import Experiment, Output, Stain
 from livestain._journal import JOURNAL_NAME, read_lines
 from livestain._latency import BOUNDARIES
 from livestain._priority import keep_off_pinned_cores
 from livestain._session import run_experiment
-from livestain._shipped import shipped_folder
 from livestain._stain import OnnxModel
 from livestain_models.package import Package, load_package
 
@@ -67,11 +66,7 @@ def offered(folder: Path, source: Path, package: Package, provider: str, fps: fl
     if planes.count > 1 and planes.spacing_um:
         sequence |= {"z_plan": {"range": (planes.count - 1) * planes.spacing_um, "step": planes.spacing_um}}
     experiment = Experiment(
-        rig=Rig(
-            config=shipped_folder() / "replay.cfg",
-            properties=[("Camera", "Source", str(source)), ("Camera", "Loop", 1)],
-            pixel_size_um=package.contract.pixel_size_um or 0.325,
-        ),
+        rig=replay(source),
         sequence=useq.MDASequence.model_validate(sequence),
         stains=(Stain(model=str(package.folder), channel="BF", provider=provider),),
         output=Output(folder=folder.parent, name=folder.name, stain_remaining=False),

@@ -37,12 +37,11 @@ import numpy as np
 import useq
 import zarr
 
-from benchmarks.latency import machine, render
-from livestain._experiment import Experiment, Output, Rig, Stain
+from benchmarks.latency import machine, render, replay
+from livestain._experiment import Experiment, Output, Stain
 from livestain._journal import JOURNAL_NAME, read_lines
 from livestain._rig import open_core
 from livestain._session import run_experiment
-from livestain._shipped import shipped_folder
 from livestain_models.package import load_package
 from livestain_models.runtime import import_onnxruntime
 
@@ -51,6 +50,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from pymmcore_plus import CMMCorePlus
+
+    from livestain._experiment import Rig
 
     Predict = Callable[[NDArray[np.uint16]], NDArray[np.uint16]]
 
@@ -77,11 +78,8 @@ class Times:
 
 
 def rig_of(source: Path, burst_ms: float) -> Rig:
-    """Describe the replay camera."""
-    properties: list[tuple[str, str, Any]] = [("Camera", "Source", str(source)), ("Camera", "Loop", 1)]
-    if burst_ms:
-        properties.append(("Camera", "FrameInterval_ms", burst_ms))
-    return Rig(config=shipped_folder() / "replay.cfg", properties=properties, pixel_size_um=0.325)
+    """Describe the replay camera, with a clock of its own for bursts."""
+    return replay(source, *([("Camera", "FrameInterval_ms", burst_ms)] if burst_ms else []))
 
 
 def in_onnxruntime(model: str) -> Predict:

@@ -73,7 +73,7 @@ NETWORKS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "default": (1, UNet),
     "13 planes": (13, lambda: UNet(planes=13)),
     "base 32, 5 levels": (1, lambda: UNet(base=32, levels=5)),
-    "fast": (1, FastUNet),
+    "fast": (1, lambda: FastUNet(base=8)),
 }
 
 

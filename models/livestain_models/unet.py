@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -32,33 +33,40 @@ class UNet(nn.Module):  # type: ignore[misc] # torch counts as untyped here, see
         Share of channels that is dropped in training, at every level.
     """
 
+    fold_px = 2  # pixels each way that the stem folds into channels
+
     def __init__(
         self, planes: int = 1, channels: int = 1, base: int = 16, levels: int = 4, dropout: float = 0.0
     ) -> None:
         super().__init__()
         widths = [base << level for level in range(levels)]  # 16, 32, 64, 128
-        self.multiple_px = 2**levels
-        self.down = nn.ModuleList(
-            nn.Sequential(*convolved(inputs, outputs), *convolved(outputs, outputs))
-            for inputs, outputs in zip([4 * planes, *widths], widths, strict=False)
-        )
+        self.multiple_px = self.fold_px << (levels - 1)
+        below = (nn.Sequential(*convolved(above, width), *convolved(width, width)) for above, width in pairwise(widths))
+        self.down = nn.ModuleList([self.first_level(planes, base), *below])
         self.pool = nn.MaxPool2d(2)
         self.drop = nn.Dropout2d(dropout)
         self.narrow = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in widths[:-1])
         self.up = nn.ModuleList(nn.Sequential(*convolved(width, width)) for width in widths[:-1])
-        self.head = nn.Conv2d(base, 4 * channels, 1)
+        self.head = nn.Conv2d(base, self.fold_px**2 * channels, 1)
+
+    def first_level(self, planes: int, base: int) -> nn.Sequential:
+        """Build what is done to the folded planes."""
+        return nn.Sequential(*convolved(self.fold_px**2 * planes, base), *convolved(base, base))
 
     def forward(self, x: Tensor) -> Tensor:
         """Stain normalised planes, (N, P, H, W) float -> (N, K, H, W) float."""
-        x = functional.pixel_unshuffle(x, 2)  # (N, 4P, H/2, W/2)
-        skips: list[Tensor] = []
-        for level in self.down:
-            x = self.drop(level(self.pool(x) if skips else x))  # (N, base << level, H/2 >> level, ...)
-            skips.append(x)
+        return self.from_first_level(self.down[0](functional.pixel_unshuffle(x, self.fold_px)))
+
+    def from_first_level(self, x: Tensor) -> Tensor:
+        """Go on from the first level, down and up again: (N, base, H/2, W/2) -> (N, K, H, W), for a fold of 2."""
+        skips = [self.drop(x)]
+        for level in self.down[1:]:
+            skips.append(self.drop(level(self.pool(skips[-1]))))  # (N, base << level, H/2 >> level, ...)
+        x = skips[-1]
         for narrow, up, skip in zip(reversed(self.narrow), reversed(self.up), skips[-2::-1], strict=True):
             x = functional.interpolate(narrow(x), scale_factor=2.0, mode="nearest")
             x = self.drop(up(x + skip))  # (N, base << level, H/2 >> level, ...)
-        return functional.pixel_shuffle(self.head(x), 2)  # (N, K, H, W)
+        return functional.pixel_shuffle(self.head(x), self.fold_px)
 
 
 def convolved(inputs: int, outputs: int) -> list[nn.Module]:
