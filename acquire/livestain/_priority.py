@@ -89,7 +89,8 @@ def keep_off_pinned_cores() -> None:
             allowed = os.sched_getaffinity(int(thread.name))
             pinned |= allowed if allowed < mine else set()
     if pinned and mine - pinned:
-        os.sched_setaffinity(0, mine - pinned)
+        with contextlib.suppress(OSError):  # not allowed here: it is a matter of speed only
+            os.sched_setaffinity(0, mine - pinned)
 
 
 def _session_niceness() -> int | None:
