@@ -4,8 +4,8 @@
     python -m benchmarks.cells --phase defocus --planes 2 --time-points 20
 
 Runs an experiment as a person would (engine, camera, model, disk, measurement), lets the same sample live again for its
-truth, and compares: masks, tracks and classes are those of the model, nothing is given. A time point is 20 minutes of
-the cells' time. The last line is one JSON object.
+truth, and compares: masks, tracks and classes are those of the model, nothing is given. The tracks are scored where
+traccuracy is installed (`pip install traccuracy`). The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.latency import machine
-from livestain._demo import INTERVAL_S, demo_experiment
+from benchmarks.moving_cells import VISIBLE
+from benchmarks.tracking import graph_of, scores
+from livestain._demo import demo_experiment
 from livestain._experiment import Measure
 from livestain._session import run_experiment
 from livestain.measure._rows import read_rows
@@ -37,13 +40,23 @@ PLANES_UM = {2: [-4, 0], 3: [-4, -2, 0]}  # of the stage; phase is in focus at -
 def described(args: argparse.Namespace, out: Path) -> Experiment:
     """Take the demo's experiment, with another sample or another way to phase."""
     made = demo_experiment(out, seconds=args.time_points, fps=1, size_px=args.size, seed=args.seed)
-    sample = {"CellsPerMm2": args.density, "DeathRate_per_h": args.death_rate}
-    measure, sequence = made.measure, made.sequence.replace(time_plan={"interval": 0, "loops": args.time_points})
+    interval_s = 60 * args.interval_min
+    sample = {
+        "CellsPerMm2": args.density,
+        "DeathRate_per_h": args.death_rate,
+        "SecondsPerExposure": interval_s / len(made.sequence.channels),
+        "SceneStep_s": interval_s,
+    }
+    assert made.measure is not None
+    measure, sequence = (
+        made.measure.model_copy(update={"interval_s": interval_s}),
+        made.sequence.replace(time_plan={"interval": 0, "loops": args.time_points}),
+    )
     if args.phase == "defocus":
         planes_um = PLANES_UM[args.planes]
-        sample["SecondsPerExposure"] = INTERVAL_S / len(planes_um)
+        sample["SecondsPerExposure"] = interval_s / len(planes_um)
         sequence = sequence.replace(channels=[{"config": "BF", "exposure": 10}], z_plan={"relative": planes_um})
-        measure = Measure.model_validate({"interval_s": INTERVAL_S, "phase": {"method": "defocus", "channel": "BF"}})
+        measure = Measure.model_validate({"interval_s": interval_s, "phase": {"method": "defocus", "channel": "BF"}})
     optics = made.rig.optics
     assert optics is not None
     rig = made.rig.model_copy(
@@ -74,7 +87,7 @@ def truths(experiment: Experiment) -> dict[int, Truth]:
     return found
 
 
-def true_table(found: dict[int, Truth]) -> dict[str, Any]:
+def true_table(found: dict[int, Truth], interval_s: float) -> dict[str, Any]:
     """Write the truth as a cell table, for the same estimators."""
     rows: dict[str, list[Any]] = {name: [] for name in ("t", "cell", "parent", "dry_mass_pg", "state", "at_border")}
     for t, truth in found.items():
@@ -88,7 +101,7 @@ def true_table(found: dict[int, Truth]) -> dict[str, Any]:
             rows["at_border"].append(int(cell["id"]) in edge)
     n = len(rows["t"])
     table = {name: np.array(values) for name, values in rows.items()}
-    more = {"position": np.array([""] * n), "time_s": INTERVAL_S * table["t"]}
+    more = {"position": np.array([""] * n), "time_s": interval_s * table["t"]}
     return table | more | {"dry_mass_sd_pg": 0.01 * table["dry_mass_pg"]}
 
 
@@ -154,7 +167,7 @@ def growth(table: Any, truth: dict[str, Any], cells: Any) -> dict[str, Any]:
     }
 
 
-def viability(summary: Any, cells: Any, found: dict[int, Truth]) -> dict[str, Any]:
+def viability(summary: Any, cells: Any, found: dict[int, Truth], interval_s: float) -> dict[str, Any]:
     """Compare the share of cells that are not dead, and when cells died."""
     true = np.array([np.mean(found[t].cells["state"] != "dead") for t in summary["t"]])
     error = np.abs(summary["viability"].to_numpy() - true)
@@ -164,9 +177,9 @@ def viability(summary: Any, cells: Any, found: dict[int, Truth]) -> dict[str, An
     for _, rows in cells[cells["true"] > 0].groupby("true"):
         cell = int(rows["true"].iloc[0])
         seen = rows["t"].to_numpy()
-        if cell in died and seen.min() * INTERVAL_S < died[cell] and seen.max() * INTERVAL_S > died[cell]:
+        if cell in died and seen.min() * interval_s < died[cell] and seen.max() * interval_s > died[cell]:
             dead = seen[(rows["state"] == "dead").to_numpy()]
-            frames.append(np.inf if not len(dead) else dead.min() - np.ceil(died[cell] / INTERVAL_S))
+            frames.append(np.inf if not len(dead) else dead.min() - np.ceil(died[cell] / interval_s))
     late = np.array(frames)
     return {
         "largest_error": float(np.nanmax(error)),
@@ -178,11 +191,31 @@ def viability(summary: Any, cells: Any, found: dict[int, Truth]) -> dict[str, An
     }
 
 
+def tracks(cells: Any, found: dict[int, Truth], pixel_size_um: float) -> dict[str, Any] | None:
+    """Score the tracks against the cells of which a third or more lies in the field; None without traccuracy."""
+    if find_spec("traccuracy") is None:
+        return None
+    true_rows = []
+    for t, truth in found.items():
+        y, x = np.nonzero(truth.cell_labels)
+        ids = truth.cell_labels[y, x]
+        area_px = np.bincount(ids)
+        for cell in truth.cells:
+            i = int(cell["id"])
+            if area_px[i] * pixel_size_um**2 >= VISIBLE * np.pi * cell["radius_um"] ** 2:
+                here = ids == i
+                at_um = (float(axis[here].mean()) * pixel_size_um for axis in (y, x))
+                true_rows.append((t, i, int(cell["parent"]), *at_um))
+    rows = zip(*(cells[name].tolist() for name in ("t", "cell", "parent", "y_um", "x_um")), strict=True)
+    return scores(graph_of(true_rows), graph_of(rows))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--phase", choices=("steps", "defocus"), default="steps")
     parser.add_argument("--planes", type=int, choices=(2, 3), default=3)
     parser.add_argument("--time-points", type=int, default=40)
+    parser.add_argument("--interval-min", type=float, default=20, help="of the cells' time")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--seed", type=int, default=21)
     parser.add_argument("--density", type=float, default=1500)
@@ -193,7 +226,7 @@ def main() -> None:
     experiment = described(args, folder.parent)
     result = run_experiment(experiment, folder, on_measured=lambda n: print(f"{n} time points measured", end="\r"))
     print("", *result.troubles, sep="\n")
-    found, table = truths(experiment), read_cells(folder)
+    interval_s, found, table = 60 * args.interval_min, truths(experiment), read_cells(folder)
     cells = table.to_pandas()
     cells["true"] = matched(cells, found, 0.325)
     summary = read_rows(folder, "summary").to_pandas()
@@ -208,8 +241,9 @@ def main() -> None:
         **{key: value for key, value in vars(args).items() if key != "out"},
         "cells_found": seen / len(there),
         "mass": masses(cells, found),
-        "growth": growth(table, true_table(found), cells),
-        "viability": viability(summary, cells, found),
+        "growth": growth(table, true_table(found, interval_s), cells),
+        "viability": viability(summary, cells, found, interval_s),
+        "tracks": tracks(cells, found, 0.325),
     }
     print(json.dumps(shown))
 

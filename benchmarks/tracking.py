@@ -67,7 +67,7 @@ def simulated(seed: int, frames: int, interval_min: float, cells: int, faults: F
     finished, frame_ms = tracked((found for _, found in seen), edge_um, edge_um)
     p50_ms, p99_ms = np.quantile(frame_ms, [0.5, 0.99])
     return {
-        **scores([true for true, _ in seen], finished),
+        **scores(true_graph([true for true, _ in seen]), found_graph(finished)),
         "cells": round(float(np.mean([len(found) for _, found in seen]))),
         "p50_ms": round(float(p50_ms), 2),
         "p99_ms": round(float(p99_ms), 2),
@@ -85,7 +85,7 @@ def tracked(frames: Iterable[Detections], height_um: float, width_um: float) -> 
     return finished + tracker.finish(), frame_ms
 
 
-def scores(true: list[TrueFrame], finished: list[Finished]) -> dict[str, Any]:
+def scores(true: nx.DiGraph, found: nx.DiGraph) -> dict[str, Any]:
     """Return edge and division F1 (exact frame, and one frame off) by traccuracy."""
     from traccuracy import TrackingGraph
     from traccuracy.matchers import PointMatcher
@@ -94,7 +94,7 @@ def scores(true: list[TrueFrame], finished: list[Finished]) -> dict[str, Any]:
     def graph(tracks: nx.DiGraph) -> TrackingGraph:
         return TrackingGraph(tracks, frame_key="t", location_keys=("y", "x"))
 
-    matched = PointMatcher(MATCH_UM).compute_mapping(graph(true_graph(true)), graph(found_graph(finished)))
+    matched = PointMatcher(MATCH_UM).compute_mapping(graph(true), graph(found))
     edges = BasicMetrics().compute(matched).results
     divisions = DivisionMetrics(max_frame_buffer=1).compute(matched).results
     return {
@@ -108,15 +108,16 @@ def scores(true: list[TrueFrame], finished: list[Finished]) -> dict[str, Any]:
 def true_graph(true: list[TrueFrame]) -> nx.DiGraph:
     """Return the truth: a node a cell and frame, and edges to the next frame and from mothers to daughters."""
     rows = ((f.t, *row) for f in true for row in zip(f.cell.tolist(), f.parent.tolist(), f.at_um.tolist(), strict=True))
-    return _graph((t, cell, parent, *at) for t, cell, parent, at in rows)
+    return graph_of((t, cell, parent, *at) for t, cell, parent, at in rows)
 
 
 def found_graph(finished: list[Finished]) -> nx.DiGraph:
     """Return what was tracked, interpolated places included."""
-    return _graph((f.t, *row.item()[:4]) for f in finished for row in f.cells())
+    return graph_of((f.t, *row.item()[:4]) for f in finished for row in f.cells())
 
 
-def _graph(rows: Iterable[tuple[int, int, int, float, float]]) -> nx.DiGraph:
+def graph_of(rows: Iterable[tuple[int, int, int, float, float]]) -> nx.DiGraph:
+    """Return a node a row (time point, cell, mother, y, x), rows in order of time, and the edges between them."""
     graph, last = nx.DiGraph(), {}
     for node, (t, cell, parent, y, x) in enumerate(rows):
         graph.add_node(node, t=t, y=y, x=x)

@@ -108,6 +108,62 @@ def test_a_division_in_detail() -> None:
         assert finished[t].parent.tolist() == [mother, mother, 0]
 
 
+AS_ONE = (110.0, 110.0, 265.0, 200.0)
+
+
+@pytest.mark.parametrize("hidden", [1, 2])
+def test_daughters_first_seen_as_one_have_their_birthday(hidden: int) -> None:
+    frames = [[MOTHER, OTHER]] * 3 + [[ROUND, OTHER]] * 2 + [[AS_ONE, OTHER]] * hidden + [[*TWO, OTHER]] * 5
+    finished = track([seen(t, cells) for t, cells in enumerate(frames)])
+    mother = int(finished[0].cell[0])
+    daughters = sorted(finished[5 + hidden].cell[:2].tolist())
+    assert finished[5 + hidden].parent[:2].tolist() == [mother, mother]
+    assert finished[4].cell[0] == mother
+    for t in range(5, 5 + hidden):
+        assert finished[t].cell.tolist()[0] == 0
+        assert finished[t].note[0] == "two cells under one outline"
+        assert sorted(finished[t].gap_cell.tolist()) == daughters
+        assert finished[t].gap_parent.tolist() == [mother, mother]
+
+
+def test_a_daughter_may_be_injured_at_birth() -> None:
+    frames = [[MOTHER, OTHER]] * 5 + [[*TWO, OTHER]] * 6
+    alive = [np.array([0.95, 0.9])] * 5 + [np.array([0.05, 0.9, 0.9])] * 6
+    finished = track([seen(t, c, alive=a) for t, (c, a) in enumerate(zip(frames, alive, strict=True))])
+    assert {int(p) for p in finished[6].parent} == {0, int(finished[0].cell[0])}
+
+
+def cut(t: int, at_edge: Sequence[Cell], n_cut: int) -> Detections:
+    """What a field of spread cells shows, and behind them cells at its left edge, `n_cut` of which it cuts."""
+    cells = [*still(), *at_edge]
+    return seen(t, cells, at_border=[16 <= k < 16 + n_cut for k in range(len(cells))])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "divides"),
+    [
+        ((110.0, 5.0, 150.0, 150.0), [(103.0, 5.0, 130.0, 75.0), (117.0, 5.0, 125.0, 72.0)], True),
+        # As thin as before: one of two neighbours that were one outline, or one that has come in.
+        ((110.0, 5.0, 300.0, 150.0), [(103.0, 5.0, 150.0, 75.0), (117.0, 5.0, 145.0, 72.0)], False),
+        ((110.0, 5.0, 150.0, 150.0), [(103.0, 5.0, 150.0, 145.0), (119.0, 5.0, 125.0, 72.0)], False),
+    ],
+    ids=["round, then two halves", "thin before and after", "keeps its mass"],
+)
+def test_divisions_that_the_border_cuts(before: Cell, after: list[Cell], divides: bool) -> None:
+    finished = track([cut(t, [before] if t < 5 else after, 1 if t < 5 else 2) for t in range(10)])
+    assert finished[9].parent[16:].astype(bool).tolist() == [divides, divides]
+
+
+def test_a_daughter_that_leaves_at_once() -> None:
+    mother, stays = (110.0, 9.0, 160.0, 200.0), (110.0, 14.0, 140.0, 101.0)
+    leaves = (110.0, 3.0, 60.0, 45.0)
+    frames = [cut(t, [mother], 1) for t in range(5)] + [cut(5, [leaves, stays], 1)]
+    finished = track([*frames, *(cut(t, [(110.0, 14.0 + t, 230.0, 101.0)], 0) for t in range(6, 11))])
+    mothers = set(finished[5].parent[16:].tolist())
+    assert mothers == {int(finished[4].cell[16])}
+    assert int(finished[10].parent[16]) in mothers
+
+
 def test_dead_cells_do_not_divide() -> None:
     frames = [[MOTHER, OTHER]] * 5 + [[*TWO, OTHER]] * 6
     alive = [np.array([0.05, 0.9])] * 5 + [np.array([0.05, 0.05, 0.9])] * 6

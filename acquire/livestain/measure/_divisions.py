@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["halved_before", "join_piece", "judge", "open_split", "reunite"]
+__all__ = ["halved_before", "join_piece", "judge", "open_split", "reunite", "under_one_outline"]
 
 # Two daughters are no larger than this part of their mother each, together no smaller than this, and this alike.
 LIMITS = (0.75, 0.6, 1.7)  # by mass or DNA
 LIMITS_OF_AREA = (0.9, 0.4, 2.2)  # of the area that she had when spread
+LIMITS_OF_CUT = (0.8, 0.7, 1.35)  # where the border cuts all three: each at most, together at least and at most
+# A round cell spreads when it has divided: by how much its log area grows at least, seen as one or as two.
+SPREADS = 0.25
+SAME_MASS = 0.2  # logs of one cell's mass at two time points are no further apart
 
 
 def open_split(tracks: Tracks, mother: int, daughter: int, t: int, since: int) -> None:
@@ -37,7 +41,7 @@ def open_split(tracks: Tracks, mother: int, daughter: int, t: int, since: int) -
     sizes = np.where(np.isnan(whole), _tracks.sizes(tracks[[mother]], first=since)[0], whole)
     m["role"], m["sibling"], m["split_t"] = MOTHER, d["id"], t
     d["role"], d["sibling"], d["split_t"] = DAUGHTER, m["id"], t
-    m["mother"][:3], m["mother"][3] = sizes, m["spread"]
+    m["mother"][:3], m["mother"][3:] = sizes, (m["spread"], m["alive"])
     m["mother_since"] = min(int(m["since"]) - since, PAST)
     m["since"] = since
     d["alive"] = m["alive"]
@@ -48,11 +52,13 @@ def judge(tracks: Tracks, window: Window, mother: int, next_id: int) -> tuple[Tr
     daughter = _tracks.row_of(tracks, tracks["sibling"][mother])
     t = int(tracks["split_t"][mother])
     here = [_still_there(tracks, window, row, t) for row in (mother, daughter)]
-    if not all(here):
-        return reunite(tracks, window, mother, keep=daughter if here[1] else mother), next_id
     # What was two cells under one outline falls apart without a mother; but not for ever: it may be a cell after all.
     composite = bool(tracks["made_of"][mother].any()) and tracks["sightings"][mother] <= 2 * PAST
-    if composite or _divided(tracks[mother], tracks[daughter]):
+    two = all(here) and (composite or _divided(tracks[mother], tracks[daughter]))
+    lasting = [there and tracks["since"][row] > 1 for there, row in zip(here, (mother, daughter), strict=True)]
+    if not two and not all(lasting):
+        return reunite(tracks, window, mother, keep=daughter if lasting[1] else mother), next_id
+    if two:
         old = int(tracks["id"][mother])
         t = _halved_at(tracks[mother])
         window.drop_before(int(tracks["id"][daughter]), t, ONCE)
@@ -93,13 +99,14 @@ def reunite(tracks: Tracks, window: Window, mother: int, keep: int) -> Tracks:
 def _still_there(tracks: Tracks, window: Window, row: int, t: int) -> bool:
     """Whether a track was missed in at most one of the last frames since `t`, or went out at the border."""
     observed = [page.detections.t for page in window.since(t) if page.observed]
-    went_out = tracks["border"][row] and tracks["since"][row] > 1
+    weighed = not np.isnan(tracks["past"][row, 0, 4:CUT]).all()
+    went_out = tracks["border"][row] and (tracks["since"][row] > 1 or weighed)
     return bool(went_out) or int(tracks["seen"][row]) >= observed[max(-2, -len(observed))]
 
 
 def _divided(mother: np.void, daughter: np.void) -> bool:
     """Whether the sizes of both since the split are those of daughters, and the cell was not dead."""
-    if mother["alive"] < 0.5:
+    if mother["mother"][4] < 0.5:
         return False
     rows = [np.array([row], _tracks.TRACK) for row in (mother, daughter)]
     whole = [_tracks.sizes(row, most=4, whole=True, middle=True)[0] for row in rows]
@@ -118,7 +125,31 @@ def _divided(mother: np.void, daughter: np.void) -> bool:
     largest, least, unlike = LIMITS if column else LIMITS_OF_AREA
     if uncut.all():
         return bool((shares < largest).all() and shares.sum() > least and shares.max() < unlike * shares.min())
-    return bool(uncut.any() and (shares < largest).all() and shares[uncut].min() > least / 2)
+    if not _was_round(mother, daughter):
+        return False
+    if uncut.any():
+        return bool((shares < largest).all() and shares[uncut].min() > least / 2)
+    return _shared_out(mother, daughter)
+
+
+def _shared_out(mother: np.void, daughter: np.void) -> bool:
+    """Whether two that the border cuts, and cut her, had her mass between them."""
+    before = mother["past"][int(mother["since"]) :, 4]
+    if not len(before):
+        return False
+    first = [row["past"][int(row["since"]) - 1, 4] for row in (mother, daughter)]
+    shares = np.exp(np.array(first) - before[0])
+    largest, least, most = LIMITS_OF_CUT
+    return bool((shares < largest).all() and least < shares.sum() < most)
+
+
+def _was_round(mother: np.void, daughter: np.void) -> bool:
+    """Whether the two are spread thinner than the cell was; the border takes the same share of area and of mass."""
+    before = mother["past"][int(mother["since"]) :, 3:5]
+    if not len(before) or np.isnan(before[0]).any():
+        return True  # not known
+    area, mass = np.exp([row["past"][0, 3:5] for row in (mother, daughter)]).sum(axis=0)
+    return bool(np.log(area / mass) - before[0, 0] + before[0, 1] > SPREADS)
 
 
 def halved_before(mother: np.void, daughter: np.void) -> bool:
@@ -131,11 +162,28 @@ def halved_before(mother: np.void, daughter: np.void) -> bool:
     return bool(abs(fell) < 0.3 and abs(unlike) < 0.35)
 
 
+def under_one_outline(mother: np.void) -> int:
+    """Return at how many sightings before this one the track was two daughters already, seen as one.
+
+    A round mother's outline shrinks until she divides; that of the two together covers more, at the same mass.
+    """
+    area, mass, cut = mother["past"][:, 3], mother["past"][:, 4], mother["past"][:, CUT]
+    for n in range(2, 0, -1):
+        before = n + 1
+        if before >= mother["since"] or cut[1 : before + 1].any():
+            continue  # of another cell, or not known
+        grew = area[1:before] - area[before] > SPREADS
+        weighs = ~(np.abs(mass[1:before] - mass[before]) > SAME_MASS)
+        if grew.all() and weighs.all() and mother["spread"] - area[before] > _tracks.ROUND:
+            return n
+    return 0
+
+
 def _halved_at(mother: np.void) -> int:
     """Return when the track that went on came to weigh half: debris can open a split a little before the true one."""
     since = mother["past"][: mother["since"]][::-1]
     half = since[:, 4] < mother["mother"][1] - 0.5 * np.log(2)
-    late = half.any() and not np.isnan(since[:, 4]).any()
+    late = half.any() and not half[0] and not np.isnan(since[:, 4]).any()
     return int(since[np.argmax(half), 0]) if late else int(mother["split_t"])
 
 

@@ -35,7 +35,6 @@ __all__ = ["P_SPLIT", "Late", "late_splits", "mergers", "splits"]
 
 P_SPLIT = 0.01  # of a cell at a time point: division, or a segment in two pieces
 P_SPLIT_ROUND = 0.1  # of a cell that has rounded up
-ROUND = 0.4  # by how much the log area of a round cell is below that of the same cell spread out
 P_MERGER = 0.02  # of two neighbours at a time point
 P_REJOIN = 0.03  # of two pieces that split a frame ago
 
@@ -125,7 +124,9 @@ def _rounded(tracks: _tracks.Tracks, log_area: Floats) -> Floats:
     last = tracks["past"][:, 0, 3]
     area = np.fmin(log_area, last)
     return np.asarray(
-        np.where((tracks["spread"] - area > ROUND) & ~(tracks["alive"] < 0.5), np.log(P_SPLIT_ROUND / P_SPLIT), 0.0)
+        np.where(
+            (tracks["spread"] - area > _tracks.ROUND) & ~(tracks["alive"] < 0.5), np.log(P_SPLIT_ROUND / P_SPLIT), 0.0
+        )
     )
 
 

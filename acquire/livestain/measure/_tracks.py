@@ -25,6 +25,7 @@ __all__ = [
     "MOTHER",
     "NONE",
     "PAST",
+    "ROUND",
     "TRACK",
     "Tracks",
     "extend",
@@ -42,6 +43,7 @@ COLUMNS = 7  # of each
 CUT = 6
 AVERAGED = 3  # sightings that a cell's size is the mean of
 NONE, MOTHER, DAUGHTER = 0, 1, 2
+ROUND = 0.4  # by how much the log area of a round cell is below that of the same cell spread out
 
 TRACK = np.dtype(
     [
@@ -60,7 +62,8 @@ TRACK = np.dtype(
         ("role", "i8"),
         ("sibling", "i8"),
         ("split_t", "i8"),
-        ("mother", "f8", (4,)),  # log area, mass, DNA (uncut sightings only) and spread before the split
+        # log area, mass, DNA (uncut sightings only), spread and the probability of being alive, before the split
+        ("mother", "f8", (5,)),
         ("mother_since", "i8"),
         # Two cells under one outline: they wait for it (blob), and it knows them (made_of).
         ("blob", "i8"),

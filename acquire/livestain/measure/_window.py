@@ -105,9 +105,11 @@ class Window:
         open_ = [page for page in self.pages if page.detections.t < t]
         return born < self.pages[0].detections.t or any((page.owner == cell).any() for page in open_)
 
-    def drop(self, cell: int, t: int, note: int) -> None:
-        """Take away all that `cell` owns from `t` on, noting why."""
+    def drop(self, cell: int, t: int, note: int, *, before: float = np.inf) -> None:
+        """Take away all that `cell` owns from `t` on and before another time point, noting why."""
         for page in self.since(t):
+            if page.detections.t >= before:
+                continue
             gone = page.owner == cell
             page.owner[gone], page.note[gone] = 0, note
             page.gaps = [gap for gap in page.gaps if gap[0] != cell]

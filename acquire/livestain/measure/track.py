@@ -223,6 +223,8 @@ class Tracker:
         daughter = len(self._tracks) - 1
         if _divisions.halved_before(self._tracks[row], self._tracks[daughter]):
             self._open_late(row, daughter, 2)
+        elif hidden := _divisions.under_one_outline(self._tracks[row]):
+            self._open_hidden(row, daughter, hidden)
         else:
             _divisions.open_split(self._tracks, row, daughter, found.t, 1)
 
@@ -234,6 +236,22 @@ class Tracker:
             int(cell["id"]), split_t - 1, past[since, 1:3], int(cell["seen"]), cell["past"][0, 1:3].copy()
         )
         _divisions.open_split(self._tracks, row, daughter, split_t, since)
+
+    def _open_hidden(self, row: int, daughter: int, hidden: int) -> None:
+        """Open a split `hidden` sightings before this one, at which both lay under one outline."""
+        tracks = self._tracks
+        past, t = tracks["past"][row].copy(), int(tracks["seen"][row])
+        split_t, place = int(past[hidden, 0]), past[hidden + 1, 1:3].copy()
+        if split_t < self._window.pages[0].detections.t:  # written already
+            _divisions.open_split(tracks, row, daughter, t, 1)
+            return
+        self._window.drop(int(tracks["id"][row]), split_t, MERGED, before=t)
+        tracks["past"][row, 1:] = np.nan
+        tracks["past"][row, 1:-hidden] = past[hidden + 1 :]
+        tracks["since"][row] -= hidden
+        for one in (row, daughter):
+            self._window.bridge(int(tracks["id"][one]), split_t - 1, place, t, tracks["past"][one, 0, 1:3].copy())
+        _divisions.open_split(tracks, row, daughter, split_t, 1)
 
     def _split_late(self, scene: Scene, page: Page) -> None:
         """Open splits whose second daughter was not found until now."""
@@ -322,7 +340,7 @@ class Tracker:
     def state(self) -> dict[str, Any]:
         """Return everything that `from_state` needs to go on with the same result, fit for JSON."""
         return {
-            "version": 1,
+            "version": 2,
             "settings": asdict(self._settings),
             "field_um": list(self._field_um),
             "motion": self._motion.state(),
@@ -337,9 +355,9 @@ class Tracker:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Tracker:
         """Return a tracker that goes on where `state` was taken, with the same cells and the same bits."""
-        if state.get("version") != 1:
+        if state.get("version") != 2:
             raise LivestainError(
-                f"The tracker's saved state has version {state.get('version')}, not 1; another version of livestain "
+                f"The tracker's saved state has version {state.get('version')}, not 2; another version of livestain "
                 "wrote it. Measure the run again from the start."
             )
         tracker = cls(Tracking(**state["settings"]), *state["field_um"])
