@@ -126,9 +126,14 @@ def test_daughters_first_seen_as_one_have_their_birthday(hidden: int) -> None:
         assert finished[t].gap_parent.tolist() == [mother, mother]
 
 
-def test_a_daughter_may_be_injured_at_birth() -> None:
+@pytest.mark.parametrize(
+    ("mother", "daughters"),
+    [([0.95] * 5, [0.05] * 6), ([0.95, 0.95, 0.95, 0.1, 0.05], [0.1, 0.9, 0.9, 0.9, 0.9, 0.9])],
+    ids=["a daughter is injured at birth", "the round mother is taken for dead"],
+)
+def test_a_division_is_one_whatever_the_class_head_says_on_the_way(mother: list[float], daughters: list[float]) -> None:
     frames = [[MOTHER, OTHER]] * 5 + [[*TWO, OTHER]] * 6
-    alive = [np.array([0.95, 0.9])] * 5 + [np.array([0.05, 0.9, 0.9])] * 6
+    alive = [np.array([p, 0.9]) for p in mother] + [np.array([p, 0.9, 0.9]) for p in daughters]
     finished = track([seen(t, c, alive=a) for t, (c, a) in enumerate(zip(frames, alive, strict=True))])
     assert {int(p) for p in finished[6].parent} == {0, int(finished[0].cell[0])}
 
@@ -139,18 +144,22 @@ def cut(t: int, at_edge: Sequence[Cell], n_cut: int) -> Detections:
     return seen(t, cells, at_border=[16 <= k < 16 + n_cut for k in range(len(cells))])
 
 
+HALVES = [(103.0, 5.0, 130.0, 75.0), (117.0, 5.0, 125.0, 72.0)]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "divides"),
     [
-        ((110.0, 5.0, 150.0, 150.0), [(103.0, 5.0, 130.0, 75.0), (117.0, 5.0, 125.0, 72.0)], True),
-        # As thin as before: one of two neighbours that were one outline, or one that has come in.
-        ((110.0, 5.0, 300.0, 150.0), [(103.0, 5.0, 150.0, 75.0), (117.0, 5.0, 145.0, 72.0)], False),
-        ((110.0, 5.0, 150.0, 150.0), [(103.0, 5.0, 150.0, 145.0), (119.0, 5.0, 125.0, 72.0)], False),
+        ((110.0, 5.0, 150.0, 150.0), HALVES, True),
+        ((110.0, 5.0, 290.0, 150.0), HALVES, False),  # never round: two neighbours, or one that has come in
+        ((110.0, 5.0, 150.0, 150.0), [(103.0, 5.0, 150.0, 145.0), HALVES[1]], False),
+        ((110.0, 5.0, 150.0, 150.0), [(107.0, 5.0, 140.0, 115.0), (122.0, 3.0, 50.0, 25.0)], False),
     ],
-    ids=["round, then two halves", "thin before and after", "keeps its mass"],
+    ids=["round, then two halves", "never round", "keeps its mass", "a sliver beside it"],
 )
 def test_divisions_that_the_border_cuts(before: Cell, after: list[Cell], divides: bool) -> None:
-    finished = track([cut(t, [before] if t < 5 else after, 1 if t < 5 else 2) for t in range(10)])
+    movie = [[(110.0, 5.0, 300.0, 150.0)]] * 3 + [[before]] * 2 + [after] * 5
+    finished = track([cut(t, cells, len(cells)) for t, cells in enumerate(movie)])
     assert finished[9].parent[16:].astype(bool).tolist() == [divides, divides]
 
 

@@ -16,6 +16,7 @@ from livestain._cli_app import INCOMPLETE, INTERRUPTED, Folder, console
 from livestain._cli_cells import cells, empty_field, measure
 from livestain._cli_look import movie, page_beside, report, try_report, view
 from livestain._cli_models import app as models
+from livestain._cli_warm import warm
 from livestain._errors import LivestainError
 from livestain._report import OwnConsole
 
@@ -306,6 +307,6 @@ def backfill(
     print_stats(console, found)
 
 
-for command in (view, report, movie, measure, cells, empty_field):
+for command in (warm, view, report, movie, measure, cells, empty_field):
     app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(models)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from livestain_models._errors import LivestainError, ModelError
+from livestain_models._errors import LivestainError, ModelError, OutOfMemory
 
-__all__ = ["ExperimentError", "LivestainError", "ModelError", "RigError", "StoreError"]
+__all__ = ["ExperimentError", "LivestainError", "ModelError", "OutOfMemory", "RigError", "StoreError"]
 
 
 class ExperimentError(LivestainError):

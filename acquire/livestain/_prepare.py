@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from livestain._contracts import check_contracts, check_sequence, lay_out
+from livestain._errors import OutOfMemory
 from livestain._rig import Camera, camera_of, camera_through, close_core, open_core
 from livestain._stain import OnnxModel
 from livestain.measure.measuring import check_measure
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from livestain._stain import StainModel
 
 __all__ = ["Prepared", "free_bytes", "open_model", "prepare"]
+
+log = logging.getLogger("livestain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,16 @@ def prepare(experiment: Experiment, core: CMMCorePlus | None = None) -> Iterator
 
 def open_model(stain: Stain, package: Package, height: int, width: int, provider: str | None = None) -> StainModel:
     """Open a stain's model, on its own provider or on the one given, and warm it up for the camera's frames."""
-    model = OnnxModel(package, provider or stain.provider, threads=stain.threads, max_tile_px=stain.max_tile_px)
-    model.warm_up(height, width)
+    asked = provider or stain.provider
+    model = OnnxModel(package, asked, threads=stain.threads, max_tile_px=stain.max_tile_px)
+    try:
+        model.warm_up(height, width)
+    except OutOfMemory as error:
+        model.close()
+        if asked != "auto" or model.provider == "CPUExecutionProvider":
+            raise
+        log.warning("provider auto: %s The processor takes over.", error)
+        return open_model(stain, package, height, width, "cpu")
     return model
 
 

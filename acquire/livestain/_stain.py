@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from livestain._errors import ModelError
+from livestain._errors import ModelError, OutOfMemory
 from livestain._onnxruntime import OnnxruntimeGraph
 from livestain._openvino import OpenVinoGraph
 from livestain._tiles import check_tile_px, fill_reflected, plan_tiles
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from livestain_models.tensors import TensorLayout
 
 __all__ = ["OnnxModel", "Prediction", "StainModel"]
+
+log = logging.getLogger("livestain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +147,27 @@ class OnnxModel:
 
         Raises
         ------
+        OutOfMemory
+            Not even the smallest tile that the model's halo allows fits into the device's memory.
         ModelError
             The graph does not run at this size.
+
+        Notes
+        -----
+        A frame that does not fit is stained in tiles, half as long each time; a halo makes them the same picture.
         """
         # Not constant, since a package made elsewhere may divide by the spread of the frame.
         frame = (np.arange(height * width, dtype=np.uint32) % 250).astype(np.uint16).reshape(1, height, width)
         planes = np.repeat(frame, self.contract.planes.count, 0)
-        # The first run plans memory and tunes kernels for the shape, the second runs as all later ones do.
-        for _ in range(2):
-            self.predict(planes)
+        while True:
+            try:
+                # The first run plans memory and tunes kernels for the shape, the second runs as all later ones do.
+                for _ in range(2):
+                    self.predict(planes)
+            except OutOfMemory as error:
+                self._take_smaller_tiles(max(height, width), error)
+            else:
+                return
 
     def predict(self, planes: np.ndarray) -> Prediction:
         """Stain the planes of one frame.
@@ -184,6 +199,20 @@ class OnnxModel:
         """Give the runtime's memory back; the model cannot predict any more."""
         self._slot = None
         self._graph = None
+
+    def _take_smaller_tiles(self, longest_px: int, error: OutOfMemory) -> None:
+        self._slot = None
+        smaller_px = min(self._max_tile_px, longest_px) // 2
+        try:
+            for sizes in (self._rows, self._columns):
+                check_tile_px(sizes, self.contract, smaller_px)
+        except ModelError as too_small:
+            raise OutOfMemory(
+                f"{error} Nor can smaller tiles be taken, for the model's halo. Close what else uses the memory of "
+                f"{self.provider}, or take a smaller model or another provider."
+            ) from too_small
+        log.warning("%s Frames are stained in tiles of at most %d px.", error, smaller_px)
+        self._max_tile_px = smaller_px
 
     def _check(self, planes: np.ndarray) -> None:
         count = self.contract.planes.count

@@ -10,7 +10,9 @@ silently: a provider that was asked for and not used is written down as missing,
 parity
     every shipped package, on its test frame: largest and mean difference to onnxruntime on the CPU, in grey levels
 latency
-    frame in host memory to prediction in host memory, one at a time: the default network, 13 planes, a wide one, fast
+    frame in host memory to prediction in host memory, one at a time: the default network, 13 planes, a wide one, fast,
+    in single and half precision. On a card three ways: memory that onnxruntime finds for each frame, memory of the card
+    that is held, and recorded kernels replayed on it, which is what a run takes
 yardstick
     the same networks in torch, half precision, channels last, captured as a CUDA graph
 ceilings
@@ -22,6 +24,7 @@ The last line is one JSON object; --out writes it to a file too.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
 import sys
@@ -41,6 +44,8 @@ from torch import nn  # noqa: E402
 
 from livestain_models.fast import FastUNet  # noqa: E402
 from livestain_models.normalise import LocalContrast  # noqa: E402
+from livestain_models.on_device import OnDevice  # noqa: E402
+from livestain_models.runtime import open_session  # noqa: E402
 from livestain_models.unet import UNet  # noqa: E402
 
 if TYPE_CHECKING:
@@ -48,25 +53,21 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_PROVIDERS = {
-    "cpu": ["CPUExecutionProvider"],
-    "cuda": ["CUDAExecutionProvider"],
-    "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider"],
-}
+_PROVIDERS = ("cpu", "cuda", "tensorrt")
 _WARM = 5
 
 
 class Whole(nn.Module):  # type: ignore[misc]
     """A network as it is exported, with random weights: grey values in, grey values out."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self.net, self.normalise = net, LocalContrast()
+        self.net, self.normalise, self.dtype = net.to(dtype), LocalContrast(), dtype
 
     def forward(self, planes: Tensor) -> Tensor:
         """Stain, (1, P, H, W) uint16 -> (1, 1, H, W) uint16."""
-        raw = self.net(self.normalise(planes.to(torch.float32)))
-        return torch.round(raw * 32767.5).clamp(0, 65535).to(torch.uint16)
+        raw = self.net(self.normalise(planes.to(torch.float32)).to(self.dtype))
+        return torch.round(raw.to(torch.float32) * 32767.5).clamp(0, 65535).to(torch.uint16)
 
 
 NETWORKS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
@@ -95,33 +96,13 @@ def timed(run: Callable[[], Any], times: int) -> dict[str, float]:
     return percentiles(taken)
 
 
-def opened(graph: Path, provider: str) -> Any:
-    """Open a graph on a provider and nothing else.
-
-    Raises
-    ------
-    RuntimeError
-        It is not to be had, or was silently left out.
-    """
-    import onnxruntime as ort
-
-    asked = _PROVIDERS[provider]
-    if asked[0] not in ort.get_available_providers():
-        raise RuntimeError(f"this onnxruntime {ort.__version__} has only {', '.join(ort.get_available_providers())}")
-    options = ort.SessionOptions()
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    session = ort.InferenceSession(str(graph), options, providers=asked)
-    if session.get_providers()[0] != asked[0]:
-        raise RuntimeError(f"asked for {asked[0]}, got {session.get_providers()[0]}")
-    return session
-
-
 def attempted(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Give what was measured, or why it could not be."""
     try:
         return run()
     except Exception as error:  # noqa: BLE001  (a missing library, a driver, too little memory: it is written down)
-        return {"not_measured": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+        said = str(error).splitlines()[0].split(". ")[0]
+        return {"not_measured": f"{type(error).__name__}: {said[:300]}"}
 
 
 def parity(package: Path, provider: str) -> dict[str, Any]:
@@ -129,13 +110,13 @@ def parity(package: Path, provider: str) -> dict[str, Any]:
     given = np.load(package / "test_input.npy")
     answers = []
     for name in ("cpu", provider):
-        session = opened(package / "weights.onnx", name)
+        session = open_session((package / "weights.onnx").read_bytes(), package.name, name)
         answers.append(session.run(None, {session.get_inputs()[0].name: given})[0].astype(np.int64))
     apart = np.abs(answers[1] - answers[0])
     return {"max_grey": int(apart.max()), "mean_grey": round(float(apart.mean()), 5)}
 
 
-def exported(net: nn.Module, planes: int, multiple_px: int, folder: Path) -> Path:
+def exported(net: nn.Module, dtype: torch.dtype, planes: int, multiple_px: int, folder: Path) -> Path:
     """Write the graph of a network."""
     file = folder / "graph.onnx"
     height, width = (torch.export.Dim(name, min=1, max=4096) * multiple_px for name in ("h", "w"))
@@ -144,7 +125,7 @@ def exported(net: nn.Module, planes: int, multiple_px: int, folder: Path) -> Pat
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Whole(net).eval(), (example,), file, dynamo=True, opset_version=20, dynamic_shapes=shapes,
+            Whole(net, dtype).eval(), (example,), file, dynamo=True, opset_version=20, dynamic_shapes=shapes,
             external_data=False, verbose=False,
         )  # fmt: skip
     return file
@@ -152,17 +133,38 @@ def exported(net: nn.Module, planes: int, multiple_px: int, folder: Path) -> Pat
 
 def in_onnxruntime(graph: Path, provider: str, planes: int, size_px: int, times: int) -> dict[str, Any]:
     """Time host memory to host memory."""
-    session = opened(graph, provider)
     frame = np.random.default_rng(0).integers(3000, 5000, (1, planes, size_px, size_px), dtype=np.uint16)
+    predicted = np.empty((1, 1, size_px, size_px), np.uint16)
+    content = graph.read_bytes()
+    session = open_session(content, graph.name, provider)
     name = session.get_inputs()[0].name
-    return timed(lambda: session.run(None, {name: frame}), times) | {"nodes": placement(session)}
+    found: dict[str, Any] = {"nodes": placement(session)}
+    found["found for each frame"] = timed(lambda: session.run(None, {name: frame}), times)
+    if provider != "cpu":
+        found["held"] = attempted(lambda: over_card(session, frame, predicted, times))
+    if provider == "cuda":
+        plain = predicted.copy()
+        recorded = attempted(
+            lambda: over_card(open_session(content, graph.name, provider, captured=True), frame, predicted, times)
+        )
+        apart = np.abs(predicted.astype(np.int64) - plain)
+        found["recorded"] = recorded | {"max_grey_to_plain": int(apart.max())}
+    return found
 
 
-def latency(net: nn.Module, planes: int, size_px: int, times: int) -> dict[str, Any]:
+def over_card(session: Any, frame: np.ndarray, predicted: np.ndarray, times: int) -> dict[str, Any]:
+    """Time the way that a run takes."""
+    held = OnDevice(session, frame, predicted)
+    return timed(lambda: held.run(frame, predicted), times)
+
+
+def latency(net: nn.Module, dtype: torch.dtype, planes: int, size_px: int, times: int) -> dict[str, Any]:
     """Export a network and time it on every provider; on the CPU, which is slow, less often."""
     with tempfile.TemporaryDirectory() as folder:
-        graph = exported(net, planes, max(16, int(net.multiple_px)), Path(folder))
+        graph = exported(net, dtype, planes, max(16, int(net.multiple_px)), Path(folder))
         often = {provider: times if provider != "cpu" else max(3, times // 50) for provider in _PROVIDERS}
+        if dtype != torch.float32:
+            del often["cpu"]  # which computes halves in single precision, slowly
         return {
             provider: attempted(lambda v=provider, n=n: in_onnxruntime(graph, v, planes, size_px, n))
             for provider, n in often.items()
@@ -263,7 +265,10 @@ def main() -> None:
     for name, (planes, build) in NETWORKS.items():
         torch.manual_seed(0)
         net = build().eval()
-        found["latency_ms"][name] = attempted(lambda n=net, p=planes: latency(n, p, chosen.size, chosen.times))
+        for precision, dtype in (("", torch.float32), (", fp16", torch.half)):
+            found["latency_ms"][name + precision] = attempted(
+                lambda n=net, d=dtype, p=planes: latency(copy.deepcopy(n), d, p, chosen.size, chosen.times)
+            )
         found["yardstick_ms"][name] = attempted(lambda n=net, p=planes: in_torch(n, p, chosen.size, chosen.times))
         print(name, found["latency_ms"][name], found["yardstick_ms"][name], file=sys.stderr)
     found["ceilings"] = attempted(lambda: ceilings(chosen.size))

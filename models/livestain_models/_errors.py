@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DataError", "LivestainError", "ModelError", "RecipeError"]
+__all__ = ["DataError", "LivestainError", "ModelError", "OutOfMemory", "RecipeError"]
 
 
 class LivestainError(Exception):
@@ -11,6 +11,10 @@ class LivestainError(Exception):
 
 class ModelError(LivestainError):
     """A model package is broken, breaks its contract, or cannot run where it was asked to."""
+
+
+class OutOfMemory(ModelError):  # noqa: N818  (what it is, as MemoryError is taken)
+    """A frame or tile needs more memory than the device has left."""
 
 
 class DataError(LivestainError):

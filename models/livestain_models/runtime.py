@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import logging
+import re
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from livestain_models.declared import Declared
     from livestain_models.tensors import Sizes, TensorLayout
 
-__all__ = ["PROVIDERS", "check_signature", "import_onnxruntime", "open_session", "tensor_dtype"]
+__all__ = ["PROVIDERS", "check_signature", "engine_folder", "import_onnxruntime", "open_session", "tensor_dtype"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +35,8 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
 _AUTO = ("cuda", "cpu")
 _INSTALL_GPU = 'pip uninstall onnxruntime, then pip install "livestain[gpu]" (an NVIDIA GPU and its driver are needed)'
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+# What a network spends its time in: left on the processor, these would make a graphics card a slow detour.
+_HEAVY = frozenset({"Conv", "ConvTranspose", "QLinearConv", "ConvInteger", "Gemm", "MatMul"})
 _QUIET = 4  # onnxruntime's "fatal": whatever matters comes back as an exception or is checked below
 
 
@@ -78,7 +84,44 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def open_session(weights: bytes, label: str, provider: str = "auto", threads: int | None = None) -> Any:
+def engine_folder(weights: bytes) -> Path:
+    """Name the folder where TensorRT keeps what it has built of a graph.
+
+    Parameters
+    ----------
+    weights : bytes
+        The ONNX file's content.
+
+    Returns
+    -------
+    Path
+        In the user's cache folder, one for each graph, version of onnxruntime and card: an engine serves no other.
+    """
+    import platformdirs
+
+    ort = import_onnxruntime()
+    made_for = f"onnxruntime {ort.__version__} {_card()}"
+    return Path(
+        platformdirs.user_cache_path("livestain", appauthor=False),
+        "tensorrt",
+        re.sub(r"[^0-9A-Za-z.]+", "-", made_for).strip("-"),
+        hashlib.sha256(weights).hexdigest()[:16],
+    )
+
+
+def _card() -> str:
+    """Give the first card's name, as its driver's own tool tells it; "unknown card" where that is missing."""
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return "unknown card"
+    return (told.stdout.splitlines() or ["unknown card"])[0].strip()
+
+
+def open_session(
+    weights: bytes, label: str, provider: str = "auto", threads: int | None = None, *, captured: bool = False
+) -> Any:
     """Open a graph on a provider.
 
     Parameters
@@ -91,6 +134,9 @@ def open_session(weights: bytes, label: str, provider: str = "auto", threads: in
         "auto" takes the fastest one that works; every other name is met exactly or refused.
     threads : int or None
         Threads inside one operator; None takes all physical cores.
+    captured : bool
+        On CUDA: record the kernels of a shape once and replay them (a CUDA graph), which spares their launches. Such a
+        session runs on memory of the device only, see `livestain_models.on_device`.
 
     Returns
     -------
@@ -103,20 +149,22 @@ def open_session(weights: bytes, label: str, provider: str = "auto", threads: in
     """
     ort = import_onnxruntime()
     if provider in PROVIDERS:
-        return _open_exactly(ort, weights, label, provider, threads)
+        return _open_exactly(ort, weights, label, provider, threads, captured=captured)
     if provider != "auto":
         raise ModelError(f"No provider is called {provider!r}; take one of auto, {', '.join(PROVIDERS)}.")
     for name in _AUTO[:-1]:
         if PROVIDERS[name][0] not in ort.get_available_providers():
             continue
         try:
-            return _open_exactly(ort, weights, label, name, threads)
+            return _open_exactly(ort, weights, label, name, threads, captured=captured)
         except ModelError as error:
             _log.warning("provider auto: %s", error)
     return _open_exactly(ort, weights, label, _AUTO[-1], threads)
 
 
-def _open_exactly(ort: Any, weights: bytes, label: str, provider: str, threads: int | None) -> Any:
+def _open_exactly(
+    ort: Any, weights: bytes, label: str, provider: str, threads: int | None, *, captured: bool = False
+) -> Any:
     asked = PROVIDERS[provider]
     available = ort.get_available_providers()
     if asked[0] not in available:
@@ -125,7 +173,8 @@ def _open_exactly(ort: Any, weights: bytes, label: str, provider: str, threads: 
             f"{', '.join(available)}. To get it: {_INSTALL_GPU}; or write provider: cpu."
         )
     try:
-        session = ort.InferenceSession(weights, _options(ort, threads), providers=list(asked))
+        providers = [(name, _provider_options(name, weights, captured=captured)) for name in asked]
+        session = ort.InferenceSession(weights, _options(ort, threads), providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise ModelError(
             f"{label}: onnxruntime {ort.__version__} cannot open the {len(weights)} byte ONNX file on "
@@ -139,7 +188,46 @@ def _open_exactly(ort: Any, weights: bytes, label: str, provider: str, threads: 
             f"GPU, its driver or the CUDA libraries are missing. To get it: {_INSTALL_GPU}; or write "
             "provider: cpu."
         )
+    if provider != "cpu":
+        _check_placement(session, label, asked[0])
     return session
+
+
+def _provider_options(name: str, weights: bytes, *, captured: bool) -> dict[str, str]:
+    """Give what onnxruntime should tell a provider. Precision is not in it: that is the package's."""
+    if name == "TensorrtExecutionProvider":
+        folder = engine_folder(weights)
+        folder.mkdir(parents=True, exist_ok=True)
+        return {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(folder.parent),  # kernels' timings serve all graphs of this card
+        }
+    if name == "CUDAExecutionProvider" and captured:
+        return {"enable_cuda_graph": "1"}
+    return {}
+
+
+def _check_placement(session: Any, label: str, asked: str) -> None:
+    """Refuse a session that has the provider asked for, and computes on the processor all the same."""
+    try:
+        parts = session.get_provider_graph_assignment_info()
+    except Exception:  # noqa: BLE001  (an onnxruntime that does not tell: older than 1.24)
+        return
+    left = [
+        node.op_type
+        for part in parts
+        if part.ep_name == "CPUExecutionProvider"
+        for node in part.get_nodes()
+        if node.op_type in _HEAVY
+    ]
+    if left:
+        raise ModelError(
+            f"{label}: {asked} takes the graph, but leaves {len(left)} of its operators "
+            f"({', '.join(sorted(set(left)))}) to the processor. Export the graph in a precision that the provider "
+            "has, or write provider: cpu."
+        )
 
 
 def _options(ort: Any, threads: int | None) -> Any:
@@ -150,6 +238,7 @@ def _options(ort: Any, threads: int | None) -> Any:
     # 10 frames/s beside the simulated microscope: without spinning half the processor time (0.5 of a core
     # against 1.1), at the same median within a few ms.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
 
 

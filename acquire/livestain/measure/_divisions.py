@@ -28,8 +28,8 @@ __all__ = ["halved_before", "join_piece", "judge", "open_split", "reunite", "und
 # Two daughters are no larger than this part of their mother each, together no smaller than this, and this alike.
 LIMITS = (0.75, 0.6, 1.7)  # by mass or DNA
 LIMITS_OF_AREA = (0.9, 0.4, 2.2)  # of the area that she had when spread
-LIMITS_OF_CUT = (0.8, 0.7, 1.35)  # where the border cuts all three: each at most, together at least and at most
-# A round cell spreads when it has divided: by how much its log area grows at least, seen as one or as two.
+LIMITS_OF_CUT = (0.8, 0.25, 0.7, 1.35)  # where the border cuts all three: each at most and least, the same together
+# A cell rounds up to divide and spreads again: by how much its log area, or that by mass, falls or grows at least.
 SPREADS = 0.25
 SAME_MASS = 0.2  # logs of one cell's mass at two time points are no further apart
 
@@ -41,10 +41,16 @@ def open_split(tracks: Tracks, mother: int, daughter: int, t: int, since: int) -
     sizes = np.where(np.isnan(whole), _tracks.sizes(tracks[[mother]], first=since)[0], whole)
     m["role"], m["sibling"], m["split_t"] = MOTHER, d["id"], t
     d["role"], d["sibling"], d["split_t"] = DAUGHTER, m["id"], t
-    m["mother"][:3], m["mother"][3:] = sizes, (m["spread"], m["alive"])
+    m["mother"][:3], m["mother"][3:] = sizes, (m["spread"], m["alive"], _rounding(m, since))
     m["mother_since"] = min(int(m["since"]) - since, PAST)
     m["since"] = since
     d["alive"] = m["alive"]
+
+
+def _rounding(mother: np.void, since: int) -> float:
+    """Return by how much her log area by mass has fallen: of both the border takes the same share. 0: not known."""
+    by_mass = mother["past"][since : int(mother["since"]), 3] - mother["past"][since : int(mother["since"]), 4]
+    return float(by_mass.max() - by_mass[0]) if len(by_mass) and not np.isnan(by_mass).any() else 0.0
 
 
 def judge(tracks: Tracks, window: Window, mother: int, next_id: int) -> tuple[Tracks, int]:
@@ -106,7 +112,8 @@ def _still_there(tracks: Tracks, window: Window, row: int, t: int) -> bool:
 
 def _divided(mother: np.void, daughter: np.void) -> bool:
     """Whether the sizes of both since the split are those of daughters, and the cell was not dead."""
-    if mother["mother"][4] < 0.5:
+    # A round cell is easily taken for a dead one, and a daughter may die; but what is dead was so before and after.
+    if max(mother["mother"][4], mother["alive"], daughter["alive"]) < 0.5:
         return False
     rows = [np.array([row], _tracks.TRACK) for row in (mother, daughter)]
     whole = [_tracks.sizes(row, most=4, whole=True, middle=True)[0] for row in rows]
@@ -125,11 +132,9 @@ def _divided(mother: np.void, daughter: np.void) -> bool:
     largest, least, unlike = LIMITS if column else LIMITS_OF_AREA
     if uncut.all():
         return bool((shares < largest).all() and shares.sum() > least and shares.max() < unlike * shares.min())
-    if not _was_round(mother, daughter):
-        return False
     if uncut.any():
         return bool((shares < largest).all() and shares[uncut].min() > least / 2)
-    return _shared_out(mother, daughter)
+    return bool(mother["mother"][5] > SPREADS) and _shared_out(mother, daughter)
 
 
 def _shared_out(mother: np.void, daughter: np.void) -> bool:
@@ -139,17 +144,8 @@ def _shared_out(mother: np.void, daughter: np.void) -> bool:
         return False
     first = [row["past"][int(row["since"]) - 1, 4] for row in (mother, daughter)]
     shares = np.exp(np.array(first) - before[0])
-    largest, least, most = LIMITS_OF_CUT
-    return bool((shares < largest).all() and least < shares.sum() < most)
-
-
-def _was_round(mother: np.void, daughter: np.void) -> bool:
-    """Whether the two are spread thinner than the cell was; the border takes the same share of area and of mass."""
-    before = mother["past"][int(mother["since"]) :, 3:5]
-    if not len(before) or np.isnan(before[0]).any():
-        return True  # not known
-    area, mass = np.exp([row["past"][0, 3:5] for row in (mother, daughter)]).sum(axis=0)
-    return bool(np.log(area / mass) - before[0, 0] + before[0, 1] > SPREADS)
+    largest, smallest, least, most = LIMITS_OF_CUT
+    return bool((shares < largest).all() and (shares > smallest).all() and least < shares.sum() < most)
 
 
 def halved_before(mother: np.void, daughter: np.void) -> bool:

@@ -62,8 +62,8 @@ TRACK = np.dtype(
         ("role", "i8"),
         ("sibling", "i8"),
         ("split_t", "i8"),
-        # log area, mass, DNA (uncut sightings only), spread and the probability of being alive, before the split
-        ("mother", "f8", (5,)),
+        # before the split: log area, mass, DNA (uncut sightings only), spread, probability of being alive, rounding
+        ("mother", "f8", (6,)),
         ("mother_since", "i8"),
         # Two cells under one outline: they wait for it (blob), and it knows them (made_of).
         ("blob", "i8"),
