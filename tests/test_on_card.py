@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +29,8 @@ from tests.model_builders import package, two_stains_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 DEMO = load_package("nuclei-demo")
 
 
@@ -283,3 +285,14 @@ def test_warm_on_the_command_line() -> None:
 def test_what_cannot_be_warmed_up(given: list[str], message: str) -> None:
     with pytest.raises(LivestainError, match=message):
         CliRunner().invoke(app, ["warm", *given], catch_exceptions=False)
+
+
+def test_the_suite_for_a_bare_machine_imports_no_more_than_it_says() -> None:
+    """A machine with a card may have numpy, torch and onnxruntime, and no way to get anything else."""
+    wanted = ["pydantic", "yaml", "platformdirs", "scipy", "zarr", "PIL", "tensorstore", "pymmcore_plus", "monai"]
+    code = (
+        "import sys, runpy; runpy.run_path('benchmarks/gpu/suite.py');"
+        f"sys.exit(', '.join(name for name in {wanted} if name in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

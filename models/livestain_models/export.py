@@ -24,6 +24,7 @@ from livestain_models.normalise import FieldContrast, local_contrast
 from livestain_models.package import verify_package, write_package
 from livestain_models.recipe import Recipe
 from livestain_models.runtime import open_session
+from livestain_models.viability_score import CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,11 +48,10 @@ __all__ = [
 ]
 
 OPSET = 20
-_CLASSES = ("live", "injured", "dead")
 DECISIVE = (
     *("fields", "pearson", "pearson_low", "pearson_high", "pearson_worst", "ssim", "nrmse", "f1", "intensity_pearson"),
     *("coverage_1sd", "coverage_90", "balanced_accuracy", "f1_live", "f1_injured", "f1_dead", "sensitivity_99"),
-    *(f"cells_{true}_as_{seen}" for true in _CLASSES for seen in (*_CLASSES, "missed")),
+    *(f"cells_{true}_as_{seen}" for true in CLASSES[1:] for seen in (*CLASSES[1:], "missed")),
 )
 PARITY_GREY = 4  # of 65535; rounding alone makes 1, other orders of summation a little more
 NOISE_PX = (256, 320)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from livestain_models._some import some_of
 from livestain_models.fast import FastUNet
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def local_contrast(network: Network, gain: float) -> LocalContrast:
 def _measured_gain(fields: Sequence[Field], wanted: PlanesWanted) -> float:
     unit = LocalContrast(1.0, limit=1.0)
     squares = []
-    for field in fields[:: -(-len(fields) // _GAIN_FIELDS)]:
+    for field in some_of(fields, _GAIN_FIELDS):
         height, width = (side // unit.cell_px * unit.cell_px for side in field.size_px)
         planes = field.input(field.windows(wanted)[0], slice(0, height), slice(0, width)).astype(np.float32)
         squares.append(float(unit(torch.from_numpy(planes)[None]).square().mean()))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from livestain_models._some import some_of
 from livestain_models.export import decides
 from livestain_models.package import load_package
 from livestain_models.quantise import to_fp16, to_int8
@@ -81,7 +82,7 @@ def add_precision(
 
 def _calibration(data: Prepared, recipe: Recipe, package: Package) -> Iterator[np.ndarray]:
     fields, multiple = data.parts.train, package.contract.multiple_px
-    for field in fields[:: -(-len(fields) // CALIBRATION_FIELDS)]:
+    for field in some_of(fields, CALIBRATION_FIELDS):
         rows, columns = (slice(0, min(side, CALIBRATION_PX) // multiple * multiple) for side in field.size_px)
         yield field.input(field.windows(recipe.data.planes)[0], rows, columns)[None]
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from livestain_models.viability_score import CLASSES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -15,7 +17,7 @@ __all__ = ["CEILING", "COPIED", "MEAN", "MODEL", "SCORES", "Row", "Score", "Tabl
 
 MODEL, COPIED, MEAN, CEILING = "model", "input copied", "mean of the stain", "noise ceiling"
 _CARD_PREFIX = {MODEL: "", COPIED: "input_copied_", MEAN: "mean_", CEILING: "ceiling_"}
-_CLASSES = ("missed", "live", "injured", "dead")  # of a confusion matrix; row 0 is what is no cell
+_SEEN = ("missed", *CLASSES[1:])  # of a confusion matrix; row 0 is what is no cell
 _CARD_BASELINE = ("pearson", "ssim", "nrmse", "f1")
 
 
@@ -227,8 +229,8 @@ def _confused(confusion: Sequence[Sequence[int]]) -> dict[str, float]:
     """Of each true class, which share was taken for which."""
     return {
         f"{true}_as_{seen}": count / sum(row)
-        for true, row in zip(_CLASSES[1:], confusion[1:], strict=True)
-        for seen, count in zip(_CLASSES, row, strict=True)
+        for true, row in zip(_SEEN[1:], confusion[1:], strict=True)
+        for seen, count in zip(_SEEN, row, strict=True)
         if sum(row)
     }
 

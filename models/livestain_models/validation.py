@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from livestain_models._some import some_of
 from livestain_models.data import to_units
 from livestain_models.heads import DEVIATION_RANGE, STAIN_RANGE
 from livestain_models.report import picture
@@ -84,7 +85,7 @@ def look_at(
     """
     fields = fields or data.parts.validation or data.parts.train
     pooled: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
-    for number, shown in enumerate(_some(fields)):
+    for number, shown in enumerate(some_of(fields, MAX_FIELDS)):
         windows = shown.windows(recipe.data.planes)
         window = windows[len(windows) // 2]
         rows, columns = _middle(shown.size_px, model.multiple_px)
@@ -146,10 +147,6 @@ def precise_batchnorm(net: nn.Module, batches: Iterable[Tensor]) -> None:
     net.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-def _some(fields: Sequence[Field]) -> Sequence[Field]:
-    return fields[:: -(-len(fields) // MAX_FIELDS)]
 
 
 def _middle(size_px: tuple[int, int], multiple_px: int) -> tuple[slice, slice]:

@@ -168,7 +168,7 @@ class _Named:
         if number is None:
             number = self._layout.channel(f"{name} (predicted)")
         if number is None:
-            there = ", ".join(repr(channel.name.removesuffix(" (predicted)")) for channel in self._layout.channels)
+            there = ", ".join(repr(channel.name) for channel in self._layout.channels)
             raise ExperimentError(f"measure.{field}: the run has no channel {name!r}. There are: {there}.")
         found = self._layout.channels[number]
         kind: Kind = "phase" if found.name == self._phase else "image"
