@@ -213,6 +213,10 @@ def test_a_division_counts_only_with_both_daughters() -> None:
     assert mass.rate_per_h == pytest.approx(0)
     assert both.reason == "1 families, fewer than 5: no interval"
     assert np.isnan(both.low_per_h)
+    rounded = family(2, 3)
+    rounded["state"][3:5] = "dead"  # as a round cell may be called before it divides
+    again, _ = population_growth(rounded)
+    assert (again.n_divisions, again.n_deaths, again.rate_per_h) == (1, 0, pytest.approx(both.rate_per_h))
     one, _ = population_growth(family(2))
     assert (one.n_divisions, one.rate_per_h) == (0, 0)
 

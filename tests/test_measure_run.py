@@ -218,7 +218,7 @@ DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
     "state: no text": (STATE_NAME, lambda data: b"\xff\xfe\x00", "damaged"),
     "state: something else": (STATE_NAME, lambda data: b"[1, 2]", "damaged"),
     "state: a digit flipped": (STATE_NAME, lambda data: data.replace(b'"y_um": [', b'"y_um": [1', 1), "checksum"),
-    "state: of another version": (STATE_NAME, lambda data: data.replace(b'"version": 2', b'"version": 1'), "version 1"),
+    "state: of another version": (STATE_NAME, lambda data: data.replace(b'"version": 3', b'"version": 1'), "version 1"),
     "state: a field missing": (STATE_NAME, lambda data: edited(data, lambda s: s.pop("rows")), "rows: field required"),
     "state: a field of the cells missing": (
         STATE_NAME,
@@ -423,7 +423,7 @@ REFUSED = {
         {"phase": STEPS_PHASE | {"channels": ["Phase0", "Phase1", "Phase2", "Phase4"]}},
         "no channel 'Phase4'",
     ),
-    "nuclei that nobody predicts": (with_measure, {"nuclei": "DAPI"}, "no channel 'DAPI'.*'Nuclei'"),
+    "nuclei that nobody predicts": (with_measure, {"nuclei": "DAPI"}, r"no channel 'DAPI'.*'Nuclei \(predicted\)'"),
     "a calibration that is not there": (
         with_measure,
         {"interval_s": 600, "phase": STEPS_PHASE | {"empty_field": "/nowhere.npz"}},

@@ -68,6 +68,14 @@ def test_fates_by_hand() -> None:
     assert (young.origin, young.n_cells, young.left_out) == ("birth", 2, {"birth not seen": 4})
 
 
+def test_what_divides_was_not_dead() -> None:
+    table = cells((1, 0, 0, "lldd"), (2, 1, 4, "lll"), (3, 1, 4, "lll"), (4, 0, 0, "lldd"))
+    (curve,) = survival_curves(table)
+    assert curve.n_deaths == 1
+    (division,) = incidence_of_division(table, origin="run")
+    assert (division.n_deaths, division.n_divisions) == (1, 1)
+
+
 def test_events_at_one_time_need_no_chance() -> None:
     lives = [(c, 0, 0, "lld") for c in range(1, 6)] + [(c, 0, 0, "ll") for c in range(6, 11)]
     lives += [(100 + c, c // 2, 2, "l" * 3) for c in range(12, 22)] + [(50, 0, 0, "l" * 6)]

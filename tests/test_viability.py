@@ -132,6 +132,26 @@ def test_daughters_begin_where_their_mother_was() -> None:
     assert daughters.states[2] == "live"
 
 
+@pytest.mark.parametrize("looks_dead", [3, 4, 5])
+def test_a_cell_that_looks_dead_and_divides_was_alive(looks_dead: int) -> None:
+    sharp = ViabilitySettings(interval_s=1200.0, emission=emission_of(GOOD_CONFUSION))
+
+    def followed(daughters: list[int]) -> tuple[set[str], set[str]]:
+        viability, done = Viability(sharp), []
+        for t in range(6 + looks_dead):
+            done += viability.add(t, [1], [0], [LIVE if t < 6 else DEAD])
+        for t in range(6 + looks_dead, 14):
+            done += viability.add(t, daughters, [1] * len(daughters), [LIVE] * len(daughters))
+        states = [(int(c), str(s)) for f in done + viability.finish() for c, s in zip(f.cells, f.states, strict=True)]
+        return {s for c, s in states if c == 1}, {s for c, s in states if c != 1}
+
+    assert "dead" in followed([])[0]
+    mother, daughters = followed([2, 3])
+    assert daughters == {"live"}
+    if looks_dead <= sharp.lag:  # else her rows were final before she divided
+        assert mother == {"live"}
+
+
 def test_a_frame_is_final_after_the_lag_and_frames_may_be_missing() -> None:
     viability = Viability(ViabilitySettings(interval_s=INTERVAL_S, lag=2))
     given = [viability.add(t, [1], [0], [LIVE]) for t in (0, 3, 4, 9)]

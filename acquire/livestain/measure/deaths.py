@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from livestain._errors import LivestainError
 from livestain.measure.columns import cell_rows, read_columns
-from livestain.measure.viability_model import DEAD, STATES, StateModel, normalised
+from livestain.measure.viability_model import DEAD, STATES, StateModel, normalised, that_divided
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,27 +148,34 @@ def times_of_death(table: CellTable, settings: ViabilitySettings) -> list[Death]
     model = StateModel(settings)
     likelihood, _ = model.likelihood(np.stack([columns[state] for state in STATES], axis=1))
     last: dict[tuple[str, int], NDArray[np.float64]] = {}
+    divided = set(zip(columns["position"].tolist(), columns["parent"].tolist(), strict=True))
     deaths = []
     for rows in sorted(cell_rows(columns), key=lambda rows: float(columns["time_s"][rows[0]])):
         position, cell = str(columns["position"][rows[0]]), int(columns["cell"][rows[0]])
         mother = last.get((position, int(columns["parent"][rows[0]])))
         prior = np.asarray(settings.at_first) if mother is None else mother @ model.transition(1)
-        belief, last[position, cell] = _smoothed(model, prior, columns["t"][rows], likelihood[rows])
+        end = that_divided() if (position, cell) in divided else np.ones(len(STATES))
+        belief, last[position, cell] = _smoothed(model, prior, columns["t"][rows], likelihood[rows], end)
         if (columns["state"][rows] == "dead").any():
             deaths.append(_death(columns, rows, belief[:, DEAD]))
     return sorted(deaths, key=lambda death: (death.position, death.cell))
 
 
 def _smoothed(
-    model: StateModel, prior: NDArray[np.float64], t: NDArray[np.int64], likelihood: NDArray[np.float64]
+    model: StateModel,
+    prior: NDArray[np.float64],
+    t: NDArray[np.int64],
+    likelihood: NDArray[np.float64],
+    end: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the belief in each frame by all frames, and that in the last one.
+    """Give the belief in each frame by all frames and by how the cell ended, and that in the last one.
 
     In logarithms: a thousand frames that say one thing before a thousand that say the other have no ratio in floats.
     """
     with np.errstate(divide="ignore"):  # what cannot be has the logarithm -inf
         steps = [np.log(model.transition(int(frames))) for frames in np.diff(t)]
         log_likelihood = np.log(likelihood)
+        log_likelihood[-1] += np.log(end)
         forward = [np.log(prior) + log_likelihood[0]]
     for step, frame in zip(steps, log_likelihood[1:], strict=True):
         forward.append(np.logaddexp.reduce(forward[-1][:, None] + step, axis=0) + frame)

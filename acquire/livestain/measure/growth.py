@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import theilslopes
 
 from livestain.measure.columns import read_columns
-from livestain.measure.histories import DEATH, History, cell_histories, condition_of
+from livestain.measure.histories import DEATH, DIVISION, History, cell_histories, condition_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -298,7 +298,8 @@ class _Steps:
     def _add(self, history: History, daughters: Sequence[History]) -> None:
         """Enter what one cell was and became, frame by frame."""
         family = self._family[history.position, history.root]
-        rows = history.rows[np.isin(self._state[history.rows], ("live", "injured", ""))]
+        living = np.isin(self._state[history.rows], ("live", "injured", ""))
+        rows = history.rows[living | (history.end == DIVISION)]
         step, amount = self._frame[rows], self._amount[rows]
         follows = np.flatnonzero((np.diff(step) == 1) & np.isfinite(amount[:-1]) & np.isfinite(amount[1:]))
         self.before[step[follows], family] += amount[follows]  # each frame once: no index is there twice

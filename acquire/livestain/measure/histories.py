@@ -34,7 +34,8 @@ class History:
     first_s, last_s
         First and last frame in which it was seen alive; NaN if it never was.
     end
-        CENSORED: it left the field, was lost, or the run ended; DEATH; or DIVISION.
+        CENSORED: it left the field, was lost, or the run ended; DEATH; or DIVISION. A cell that divides was not dead,
+        whatever its rows say: round cells are easily taken for dead ones.
     next_s
         The frame after last_s in which it was dead, or its daughters were there; NaN for a censored cell.
     dead_at_first, known
@@ -114,14 +115,17 @@ def _history(
     alive: tuple[str, ...],
 ) -> History:
     time_s, states = columns["time_s"][rows], columns["state"][rows]
-    dead = np.flatnonzero(states == "dead")
+    divides = daughters_s is not None and daughters_s > float(time_s[-1])
+    if divides:
+        alive = (*alive, "dead")
+    dead = np.flatnonzero((states == "dead") & (not divides))
     before = slice(None) if not dead.size else slice(0, dead[0])
     living = np.flatnonzero(np.isin(states[before], alive))
     first_s, last_s = (float(time_s[living[0]]), float(time_s[living[-1]])) if living.size else (np.nan, np.nan)
     end, next_s = CENSORED, np.nan
     if dead.size and living.size:
         end, next_s = DEATH, float(time_s[dead[0]])
-    elif daughters_s is not None and living.size and daughters_s > last_s:
+    elif divides and daughters_s is not None and living.size:
         end, next_s = DIVISION, daughters_s
     return History(
         position=str(columns["position"][rows[0]]),

@@ -28,7 +28,7 @@ __all__ = ["STATE_NAME", "Saved", "begun_with", "forget", "is_finished", "settin
 
 STATE_NAME = "measuring.json"
 _TABLES = ("cells", "summary")
-_VERSION = 2
+_VERSION = 3
 
 
 class Saved(BaseModel):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from livestain._errors import LivestainError
-from livestain.measure.viability_model import DEAD, StateModel, normalised
+from livestain.measure.viability_model import DEAD, StateModel, normalised, that_divided
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +52,7 @@ class _Frame:
     likelihood: NDArray[np.float64]  # (n, 3), ones where a cell was not classified
     seen: NDArray[np.bool_]
     forward: NDArray[np.float64]  # (n, 3)
+    mothers: NDArray[np.int64]  # of the cells that are there
 
 
 @dataclass(slots=True)
@@ -90,7 +91,8 @@ class Viability:
         t
             Larger than that of the frame before.
         cells, parents
-            (n,) integers; a parent of 0 is unknown. The first belief of a daughter is her mother's last.
+            (n,) integers; a parent of 0 is unknown. The first belief of a daughter is her mother's last,
+            knowing that what divides is not dead.
         probabilities
             (n, 3) of live, injured and dead; a row with NaN is a cell that was not classified.
 
@@ -110,7 +112,7 @@ class Viability:
             was = self._known.get(cell)
             classified = bool(seen[i]) or before[i][1]
             self._known[cell] = _Known(t, forward[i].tolist(), classified, was is not None and was.dead)
-        self._window.append(_Frame(t, names, likelihood, seen, forward))
+        self._window.append(_Frame(t, names, likelihood, seen, forward, np.unique(mothers[mothers > 0])))
         return self._finished(self.settings.lag)
 
     def finish(self) -> list[States]:
@@ -140,7 +142,10 @@ class Viability:
         known = self._known.get(cell) or self._known.get(parent)
         if known is None:
             return list(self.settings.at_first), False
-        passed = np.asarray(known.belief) @ self._model.transition(t - known.t)
+        belief = np.asarray(known.belief)
+        if cell not in self._known:
+            belief = normalised(belief * that_divided())
+        passed = belief @ self._model.transition(t - known.t)
         return passed.tolist(), known.classified
 
     # ------------------------------------------------------------------ backward
@@ -182,7 +187,9 @@ class Viability:
                 step = self._model.transition(int(t) - frame.t) if t >= 0 else np.eye(3)
                 later[which] = later[which] @ step.T
             later[here] *= frame.likelihood[row]
-            since[here] = frame.t
+            divided = np.isin(first.cells, frame.mothers) & ~here
+            later[divided] = that_divided()
+            since[here | divided] = frame.t
         for t in np.unique(since[since >= 0]):
             later[since == t] = later[since == t] @ self._model.transition(int(t) - first.t).T
         return later
@@ -209,6 +216,7 @@ class Viability:
                 "likelihood": frame.likelihood.tolist(),
                 "seen": frame.seen.tolist(),
                 "forward": frame.forward.tolist(),
+                "mothers": frame.mothers.tolist(),
             }
             for frame in self._window
         ]
@@ -227,6 +235,7 @@ class Viability:
                     np.array(frame["likelihood"], np.float64).reshape(-1, 3),
                     np.array(frame["seen"], bool),
                     np.array(frame["forward"], np.float64).reshape(-1, 3),
+                    np.array(frame["mothers"], np.int64),
                 )
             )
         new._known = {cell: _Known(t, belief, classified, dead) for cell, t, belief, classified, dead in state["known"]}

@@ -24,6 +24,7 @@ __all__ = [
     "emission_of",
     "emission_of_scores",
     "normalised",
+    "that_divided",
 ]
 
 STATES = ("live", "injured", "dead")
@@ -202,6 +203,14 @@ def emission_of_scores(scores: Mapping[str, float | str]) -> Emission | None:
     # What never happened in a test of some hundred cells can happen.
     shares = np.array([[found[true, seen] for seen in STATES] for true in STATES]) + _RARE
     return tuple((float(a), float(b), float(c)) for a, b, c in normalised(shares))
+
+
+def that_divided() -> NDArray[np.float64]:
+    """Give how likely a cell in each state is to divide, (3,), up to a factor: the dead do not, links are rarely wrong.
+
+    A cell that rounds up to divide is easily taken for a dead one.
+    """
+    return np.array([1.0, 1.0, _RARE])
 
 
 def normalised(rows: NDArray[np.float64]) -> NDArray[np.float64]:
