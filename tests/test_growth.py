@@ -173,6 +173,19 @@ def test_what_crosses_the_border_is_no_growth() -> None:
     for growth in population_growth(field):
         assert growth.low_per_h <= true_net_per_h(table, 24) <= growth.high_per_h
         assert growth.rate_per_h == pytest.approx(true_net_per_h(table, 24), rel=0.2)
+    # A mother that the border cuts, and whose other daughter nobody sees, says nothing.
+    families = []
+    for k in range(5):
+        for c, parent, n, start in ((3 * k + 1, 0, 3, 0), (3 * k + 2, 3 * k + 1, 3, 3), (3 * k + 3, 3 * k + 1, 3, 3)):
+            if k == 4 and c % 3 == 0:
+                continue  # the one that is not seen
+            t, border = np.arange(start, start + n), np.full(n, k == 4)
+            ids = {"cell": np.full(n, c), "parent": np.full(n, parent)}
+            families.append(cell(np.full(n, 100.0), t=t, time_s=3600.0 * t, at_border=border, **ids))
+    seen = {name: np.concatenate([part[name] for part in families]) for name in families[0]}
+    of_count, _ = population_growth(seen)
+    assert of_count.n_divisions == 4
+    assert of_count.rate_per_h == pytest.approx(np.log(2) / 5)
     # A stream of newcomers alone is no growth at all.
     n = 50
     came = np.arange(n)

@@ -28,8 +28,9 @@ _RESAMPLED = 400
 
 CORRECTED = (
     "Cells that enter or leave over the border, are found late or lost count only between frames that both show them "
-    "or their daughters. Growth leaves deaths out (what the living do); net growth has them in. A division whose "
-    "daughters the tracker did not link to their mother is not seen: counts then grow too slowly."
+    "or their daughters, and only if the border does not cut them in the first of the two: of a mother there one "
+    "daughter is often not seen. Growth leaves deaths out (what the living do); net growth has them in. A division "
+    "whose daughters the tracker did not link to their mother is not seen: counts then grow too slowly."
 )
 
 
@@ -127,9 +128,9 @@ def growth_rates(table: CellTable) -> list[GrowthRate]:
 def population_growth(table: CellTable, conditions: Mapping[str, str] | None = None) -> list[PopulationGrowth]:
     """Measure how fast the population of each condition grows, from counts and from mass.
 
-    Between two successive frames the cells that both show, themselves or as daughters, are compared: ln(after/before),
-    summed over the frames and divided by the time. `CORRECTED` says what this corrects. Intervals resample whole
-    families, whose cells divide in step.
+    Between two successive frames the cells that both show, themselves or as daughters, are compared, where the first
+    shows them whole: ln(after/before), summed over the frames and divided by the time. `CORRECTED` says what this
+    corrects. Intervals resample whole families, whose cells divide in step.
 
     Parameters
     ----------
@@ -261,7 +262,7 @@ class _Steps:
         self, columns: Mapping[str, NDArray[Any]], histories: Sequence[History], basis: Literal["count", "mass"]
     ) -> None:
         self._amount = np.ones(columns["cell"].size) if basis == "count" else _whole_masses(columns)
-        self._state = columns["state"]
+        self._state, self._cut = columns["state"], columns["at_border"]
         frames, self._frame = np.unique(columns["t"], return_inverse=True)
         mine = np.concatenate([history.rows for history in histories])
         counts = np.bincount(self._frame[mine], minlength=frames.size)
@@ -300,11 +301,12 @@ class _Steps:
         family = self._family[history.position, history.root]
         living = np.isin(self._state[history.rows], ("live", "injured", ""))
         rows = history.rows[living | (history.end == DIVISION)]
-        step, amount = self._frame[rows], self._amount[rows]
-        follows = np.flatnonzero((np.diff(step) == 1) & np.isfinite(amount[:-1]) & np.isfinite(amount[1:]))
+        step, amount, whole = self._frame[rows], self._amount[rows], ~self._cut[rows]
+        known = np.isfinite(amount)
+        follows = np.flatnonzero((np.diff(step) == 1) & whole[:-1] & known[:-1] & known[1:])
         self.before[step[follows], family] += amount[follows]  # each frame once: no index is there twice
         self.after[step[follows], family] += amount[follows + 1]
-        if not rows.size or step[-1] >= len(self._hours) or not np.isfinite(amount[-1]):
+        if not rows.size or step[-1] >= len(self._hours) or not (known[-1] and whole[-1]):
             return
         if history.end == DEATH:
             self.lost[step[-1], family] += amount[-1]
