@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import tensorstore as ts
 
+from livestain._direct import DirectPlanes, can_write_directly
 from livestain._errors import StoreError
 from livestain._frame import Place
 from livestain._time_array import TimeArray, sharded
@@ -24,6 +25,14 @@ __all__ = ["IMAGES_NAME", "Images", "first_sentence"]
 IMAGES_NAME = "images.ome.zarr"
 _AXES = ("t", "c", "z", "y", "x")
 _COMPRESSOR = ("lz4", 5)
+_LEAST_DIRECT_BYTES = 4 << 20  # of a plane; smaller ones are written as fast through the page cache
+
+
+class Write(Protocol):
+    """A write that has begun."""
+
+    def result(self) -> object:
+        """Wait until the plane is on disk; OSError or ValueError say that it is not."""
 
 
 class Images:
@@ -57,6 +66,9 @@ class Images:
         self._root = folder.resolve() / IMAGES_NAME  # tensorstore takes no path with ".." in it
         self._context = ts.Context({"file_io_sync": sync})
         self._arrays = [self._open(image, create=create, mend=mend) for image in layout.images]
+        # Only for what waits for the drive: without that, the page cache is the quicker way.
+        self._may_be_direct = sync and layout.height * layout.width * 2 >= _LEAST_DIRECT_BYTES
+        self._direct: DirectPlanes | None = None  # from the first write on
         if mend:
             self._reach_to_last_planes()
 
@@ -72,14 +84,34 @@ class Images:
             if place.t >= self.n_t(place.image):
                 self.resize_t(place.image, place.t + 1)
 
-    def write(self, place: Place, image: NDArray[np.unsignedinteger]) -> ts.WriteFutures:
+    def write(self, place: Place, image: NDArray[np.unsignedinteger]) -> Write:
         """Begin to write a plane, (Y, X) uint8 or uint16; the future is done when it is on disk.
 
         `image` must not change before that.
         """
         array = self._arrays[place.image]
         array.reach(place.t, self.layout.n_t)
-        return array[place.t, place.c, place.z].write(image.astype(np.uint16, copy=False))
+        image = image.astype(np.uint16, copy=False)
+        if direct := self._directly(array):
+            return direct.write(self._file(place), image)
+        return array[place.t, place.c, place.z].write(image)
+
+    def _directly(self, array: TimeArray) -> DirectPlanes | None:
+        """Give the way past the page cache; None if there is none here, or planes are small."""
+        if self._may_be_direct and self._direct is None:
+            self._may_be_direct = array.one_shard_a_plane and can_write_directly(self._root)
+            self._direct = DirectPlanes(array.metadata) if self._may_be_direct else None
+        return self._direct
+
+    def _file(self, place: Place) -> Path:
+        """Give the file of a plane's one shard."""
+        array = self._root / self.layout.images[place.image].path / "0"
+        return array.joinpath("c", *(str(index) for index in (place.t, place.c, place.z, 0, 0)))
+
+    def close(self) -> None:
+        """Wait for what was begun to be written, and end its threads; reading goes on."""
+        if self._direct:
+            self._direct.close()
 
     def read(self, place: Place) -> NDArray[np.uint16]:
         """Read a plane, (Y, X) uint16; zeros where nothing was written.

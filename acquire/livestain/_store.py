@@ -178,6 +178,8 @@ class Store:
         except StoreError as error:
             log.warning("%s", error)
         finally:
+            if hasattr(self, "images"):
+                self.images.close()
             self._lock.release()
 
     def commit(self, items: Sequence[Frame | Stained | Note]) -> None:

@@ -107,6 +107,18 @@ class TimeArray:
         return self._array[plane]
 
     @property
+    def metadata(self) -> dict[str, Any]:
+        """Zarr 3 metadata as they are on disk, which an older version may have written."""
+        metadata: dict[str, Any] = self._array.spec().to_json()["metadata"]
+        return metadata
+
+    @property
+    def one_shard_a_plane(self) -> bool:
+        """Whether each plane is one file."""
+        *ones, height, width = self._array.chunk_layout.write_chunk.shape or ()
+        return set(ones) == {1} and (height or 0) >= self._array.shape[-2] and (width or 0) >= self._array.shape[-1]
+
+    @property
     def n_t(self) -> int:
         """The present length of the time axis."""
         return int(self._array.shape[0])
