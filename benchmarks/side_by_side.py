@@ -89,21 +89,25 @@ def in_onnxruntime(model: str) -> Predict:
     return lambda frame: session.run(None, {name: frame[None, None]})[0][0]
 
 
-def in_torch(_: str) -> Predict:
-    """Build the shipped network in torch; its time does not depend on its weights, which are random here."""
+def in_torch(model: str) -> Predict:
+    """Build a shipped model's network in torch; its time does not depend on its weights, which are random here."""
     import torch
 
+    import livestain_models
     from livestain_models.deployed import Deployed, build_network
-    from livestain_models.heads import Heads
-    from livestain_models.normalise import LocalContrast
-    from livestain_models.recipe import Network
+    from livestain_models.heads import heads_of
+    from livestain_models.normalise import local_contrast
+    from livestain_models.recipe import load_recipe
+    from livestain_models.train_zoo import PACKAGES
 
-    heads = Heads(stains=("Nuclei",), colors=("00BFFF",), distances=("Nuclei",))
-    model = Deployed(build_network(Network(), 1, heads.channels), LocalContrast(), heads).eval()
+    recipe = load_recipe(Path(livestain_models.__file__).parent / "recipes" / f"{PACKAGES[model][0]}.yaml")
+    heads = heads_of(recipe)
+    network = build_network(recipe.network, recipe.data.planes.count, heads.channels)
+    deployed = Deployed(network, local_contrast(recipe.network, 10.0), heads).eval()
 
     def predict(frame: NDArray[np.uint16]) -> NDArray[np.uint16]:
         with torch.no_grad():
-            return model(torch.from_numpy(frame)[None, None]).numpy()[0]
+            return deployed(torch.from_numpy(frame)[None, None]).numpy()[0]
 
     return predict
 
