@@ -37,6 +37,7 @@ def can_write_directly(folder: Path) -> bool:
     try:
         with mmap.mmap(-1, _BLOCK_BYTES) as block:
             _write(probe, block, _BLOCK_BYTES)
+        _sync_folder(folder)
     except OSError:
         return False
     finally:
