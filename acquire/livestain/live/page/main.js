@@ -96,9 +96,12 @@ function go(t = look.t, { image = look.image, z = look.z } = {}) {
     curves.update(known.rows, image);
     $("time").max = Math.max(0, images().n_t - 1);
   }
-  labelTime();
+  if (other || !moving()) labelTime(); // a hand sees at once where it is
   render();
 }
+
+/** Whether pictures follow one another by themselves: time and picture change in one paint then, for half the work. */
+const moving = () => look.playing || look.live;
 
 function labelTime() {
   $("time").value = look.t;
@@ -124,6 +127,7 @@ function render() {
         await renderOnce();
       } catch (error) {
         $("message").textContent = `The picture could not be read: ${error.message}`;
+        labelTime();
       }
     }
     rendering = null;
@@ -134,6 +138,7 @@ function render() {
 async function renderOnce() {
   const { image, t, z } = look;
   if (t < 0 || !images().n_t) {
+    labelTime();
     $("message").textContent = !known.health ? "" : known.health.state === "running" ? "There is no frame yet." : "This run has no frame.";
     return;
   }
@@ -153,6 +158,7 @@ async function renderOnce() {
   $("message").textContent = there.length ? "" : on.length ? "There is no picture of these channels at this time." : "No channel is switched on.";
   if (!inTime) viewer.overlay({ outlines: null, ids: null, chosen: null }); // those of another time would deceive
   viewer.show(there, r);
+  if (moving()) labelTime();
   viewer.canvas.dataset.shown = `${image},${t},${z}`; // for tests
   const [labels, cells] = await overlays;
   if (image !== look.image) return;
