@@ -33,8 +33,11 @@ _BROWSER = """
 import sys, time
 from playwright.sync_api import sync_playwright
 arguments = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking".split()
+# Playwright has Chromium keep its shared memory in /tmp: all that it fetches and draws would be written to the run's
+# drive, 3 MB a second. A browser that a person starts keeps it in memory, and so shall this one.
+to_disk = ["--disable-dev-shm-usage"]
 with sync_playwright() as playwright:
-    browser = playwright.chromium.launch(executable_path=sys.argv[2], args=arguments)
+    browser = playwright.chromium.launch(executable_path=sys.argv[2], args=arguments, ignore_default_args=to_disk)
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.goto(sys.argv[1])
     page.wait_for_selector("#canvas[data-shown]", timeout=60000)
