@@ -15,6 +15,7 @@ import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorstore as ts
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ class DirectPlanes:
         self._key = "c/" + "/".join("0" for _ in plane)
         self._own = threading.local()  # each thread's encoder and buffer
         self._threads = ThreadPoolExecutor(_THREADS, "livestain-disk")
+        # Threads, encoders and buffers are made now: that takes as long as a commit, and the first frame would wait.
+        for begun in [self._threads.submit(self._prepare) for _ in range(_THREADS)]:
+            begun.result()
 
     def write(self, file: Path, plane: NDArray[Any]) -> Future[None]:
         """Begin to write a plane, (Y, X); the future is done when it is on disk, or has an OSError or ValueError.
@@ -74,6 +78,11 @@ class DirectPlanes:
     def close(self) -> None:
         """Wait for what was begun, and end the threads."""
         self._threads.shutdown()
+
+    def _prepare(self) -> None:
+        plane = np.ones(self._metadata["shape"][-2:], self._metadata["data_type"])
+        self._encode(plane)
+        self._aligned(plane.tobytes())
 
     def _put(self, file: Path, plane: NDArray[Any]) -> None:
         encoded = self._encode(plane)

@@ -68,7 +68,9 @@ class Images:
         self._arrays = [self._open(image, create=create, mend=mend) for image in layout.images]
         # Only for what waits for the drive: without that, the page cache is the quicker way.
         self._may_be_direct = sync and layout.height * layout.width * 2 >= _LEAST_DIRECT_BYTES
-        self._direct: DirectPlanes | None = None  # from the first write on
+        self._direct: DirectPlanes | None = None  # from the first write on, or from now if there will be one soon
+        if create:
+            self._directly(self._arrays[0])
         if mend:
             self._reach_to_last_planes()
 
