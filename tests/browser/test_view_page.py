@@ -126,7 +126,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     until(lambda: any(out.glob("*/frames.jsonl")), 120)
     yield next(out.glob("*/frames.jsonl")).parent
     process.terminate()
-    process.wait(120)
+    try:
+        process.wait(240)  # the cells that are not measured yet are measured first, a second a time point here
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_running_demo_is_seen_as_it_grows(
