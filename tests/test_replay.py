@@ -197,18 +197,41 @@ def test_configuration_names_the_line_of_a_missing_recording(play: Play, tmp_pat
         play(tmp_path / "absent.tif")
 
 
-@given(planes=st.integers(1, 5), dtype=st.sampled_from(["uint8", "uint16"]), separate=st.booleans())
+@given(
+    planes=st.integers(1, 5),
+    dtype=st.sampled_from(["uint8", "uint16"]),
+    separate=st.booleans(),
+    order=st.sampled_from("<>"),
+    stored=st.sampled_from([{}, {"compression": "zlib"}, {"rowsperstrip": 2}, {"tile": (16, 16)}, {"bigtiff": True}]),
+)
 def test_every_plane_of_a_tiff_comes_back(
-    tmp_path_factory: pytest.TempPathFactory, planes: int, dtype: str, separate: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    planes: int,
+    dtype: str,
+    separate: bool,
+    order: str,
+    stored: dict[str, object],
 ) -> None:
     data = stack(planes, dtype, (5, 7))
     path = tmp_path_factory.mktemp("planes") / "some.tif"
     # Some programs store a stack as one page of separate planes.
     planar = "separate" if separate and planes > 1 else None
-    tifffile.imwrite(path, data, photometric="minisblack", planarconfig=planar)
+    tifffile.imwrite(path, data, photometric="minisblack", planarconfig=planar, byteorder=order, **stored)
     recording = open_recording(path)
     assert recording.count == planes
-    np.testing.assert_array_equal([recording.read(i) for i in range(planes)], data)
+    read = [recording.read(i) for i in range(planes)]
+    np.testing.assert_array_equal(read, data)
+    assert {plane.dtype for plane in read} == {np.dtype(dtype)}
+
+
+def test_a_recording_that_was_cut_short_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "stack.tif", stack(3, "uint16", (8, 8)))
+    recording = open_recording(path)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    recording.read(0)
+    with pytest.raises(RigError, match="cut short"):
+        recording.read(2)
 
 
 @needs_data

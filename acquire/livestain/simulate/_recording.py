@@ -98,6 +98,8 @@ class _Page:
     planes: int
     shape: tuple[int, int]
     dtype: np.dtype[Any]
+    stored: np.dtype[Any]  # in the byte order of the file
+    offset: int | None  # of its pixels, where they lie in the file one after the other and are not compressed
 
 
 def _open_tiffs(source: Path, files: list[Path]) -> Recording:
@@ -113,28 +115,51 @@ def _open_tiffs(source: Path, files: list[Path]) -> Recording:
 
     def read(index: int) -> Plane:
         at = int(np.searchsorted(ends, index, side="right"))
-        page = pages[at]
-        image = np.asarray(tifffile.imread(page.path, key=page.page)).reshape(-1, *page.shape)
-        plane: Plane = image[index - (int(ends[at]) - page.planes)].astype(first.dtype, copy=False)
-        return plane
+        return _read(pages[at], index - (int(ends[at]) - pages[at].planes))
 
     return Recording(source, int(ends[-1]), first.shape, first.dtype, read)
+
+
+def _read(page: _Page, index: int) -> Plane:
+    if page.offset is not None:  # to read a TIFF's tags again for each exposure takes ten times as long as its pixels
+        pixels = math.prod(page.shape)
+        at = page.offset + index * pixels * page.stored.itemsize
+        image = np.fromfile(page.path, page.stored, pixels, offset=at)
+        if image.size < pixels:
+            raise RigError(
+                f"{page.path} ends within plane {index} of page {page.page}: it was cut short; copy it again."
+            )
+        image = image.reshape(page.shape)
+    else:
+        image = np.asarray(tifffile.imread(page.path, key=page.page)).reshape(-1, *page.shape)[index]
+    plane: Plane = image.astype(page.dtype, copy=False)
+    return plane
 
 
 def _pages(path: Path) -> list[_Page]:
     """Return the pages of one file; a page can hold several planes, but no colours."""
     try:
         with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
-            found = [(page.index, tuple(page.shape), page.axes, page.dtype) for page in series.pages if page]
+            order, found = tiff.byteorder, [page for page in tiff.series[0].pages if page]
+            offsets = [page.dataoffsets[0] if page.is_memmappable else None for page in found]
     except (tifffile.TiffFileError, IndexError, ValueError, OSError) as error:
         raise RigError(f"{path} cannot be read as a TIFF ({error}); give a TIFF or an OME-Zarr.") from error
-    for _, shape, axes, _ in found:
-        if not str(axes).endswith("YX"):
-            raise RigError(f"{path} holds a colour image (axes {axes}, shape {shape}); a camera gives grey values.")
+    for page in found:
+        if not str(page.axes).endswith("YX"):
+            raise RigError(
+                f"{path} holds a colour image (axes {page.axes}, shape {page.shape}); a camera gives grey values."
+            )
     return [
-        _Page(path, int(index), math.prod(shape[:-2]), (shape[-2], shape[-1]), _checked(path, np.dtype(dtype)))
-        for index, shape, _, dtype in found
+        _Page(
+            path,
+            int(page.index),
+            math.prod(page.shape[:-2]),
+            (page.shape[-2], page.shape[-1]),
+            _checked(path, np.dtype(page.dtype)),
+            np.dtype(page.dtype).newbyteorder(order),
+            offset,
+        )
+        for page, offset in zip(found, offsets, strict=True)
     ]
 
 
