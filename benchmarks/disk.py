@@ -4,7 +4,7 @@
     python -m benchmarks.disk --folder D:/runs      # on the drive that runs will be written to
 
 Raw frame and prediction are committed together, as a run does that is behind: through the page cache by tensorstore,
-and past it (planes of 4 MiB and more go that way on Linux). Both in turns; processor time is of this process. The last
+and past it (planes of 2 MiB and more go that way on Linux). Both in turns; processor time is of this process. The last
 line is one JSON object.
 """
 

@@ -25,7 +25,7 @@ __all__ = ["IMAGES_NAME", "Images", "first_sentence"]
 IMAGES_NAME = "images.ome.zarr"
 _AXES = ("t", "c", "z", "y", "x")
 _COMPRESSOR = ("lz4", 5)
-_LEAST_DIRECT_BYTES = 4 << 20  # of a plane; smaller ones are written as fast through the page cache
+_LEAST_DIRECT_BYTES = 2 << 20  # of a plane; smaller ones are written as fast through the page cache
 
 
 class Write(Protocol):

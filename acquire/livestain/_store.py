@@ -7,7 +7,7 @@ import logging
 import shutil
 import time
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import filelock
@@ -53,7 +53,8 @@ class Store:
         self.images: Images  # set by create and reopen
         self.counts = {"raw": 0, "stained": 0, "owed": 0}  # of what this process put on disk, to show progress
         self.recent = Recent()
-        self._lock = lock
+        self._held = ExitStack()  # what is let go at the end, however it comes
+        self._held.callback(lock.release)
         self._last_t: list[int] = [-1] * len(layout.images)
         self._windows: dict[int, tuple[float, float]] = {}
         self._journal = Journal(folder / JOURNAL_NAME)
@@ -82,7 +83,7 @@ class Store:
         store = cls(folder, layout, header_line(layout, time.time(), header), _lock(folder))
         try:
             store._write_groups()
-            store.images = Images(folder, layout, create=True, sync=sync)
+            store.images = store._held.enter_context(closing(Images(folder, layout, create=True, sync=sync)))
             store._journal.append([store.header], sync=True)
         except (OSError, ValueError, StoreError) as error:
             store.abandon()
@@ -123,7 +124,8 @@ class Store:
             lock.release()
             raise
         try:
-            store.images = Images(folder, store.layout, mend=mend_metadata, sync=sync)
+            images = Images(folder, store.layout, mend=mend_metadata, sync=sync)
+            store.images = store._held.enter_context(closing(images))
             if mend_metadata:
                 store._mend_groups()
             first = folder / IMAGES_NAME / store.layout.images[0].path
@@ -178,9 +180,7 @@ class Store:
         except StoreError as error:
             log.warning("%s", error)
         finally:
-            if hasattr(self, "images"):
-                self.images.close()
-            self._lock.release()
+            self._held.close()
 
     def commit(self, items: Sequence[Frame | Stained | Note]) -> None:
         """Write the planes of all items at once, wait until they are on disk, then journal them.
