@@ -24,16 +24,19 @@ import pytest
 
 from livestain._errors import LivestainError, StoreError
 from livestain._layout import Image
+from livestain._recent import Recent, Rhythm
+from livestain.live.answers import Answers
 from livestain.live.beside import ViewProcess
 from livestain.live.run_folder import RunFolder
 from livestain.live.serve import serve
 from livestain.live.server import make_app, need_extra
+from livestain.live.watch import Watch
 from tests.run_folders import Written
 
 pytest.importorskip("starlette", reason="the extra `view` is not installed")
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 TOKEN = "a-token-of-a-test"
@@ -191,11 +194,42 @@ def test_times_are_read_on(api: Any) -> None:
     assert api("times/3?since=4") == [2400, 3000]
 
 
-def test_planes_may_be_kept_but_nothing_that_is_missing(client: Client) -> None:
+def test_planes_are_kept_over_a_network_and_nothing_that_is_missing(plate: Path) -> None:
+    app = make_app(RunFolder(plate), token=TOKEN)
+    near, far = Client(app), Client(app, "192.0.2.7")
+    asked = {"cookie": f"livestain={TOKEN}"}
+    key = near.get("/api/run", **asked).json()["key"]
+    there, not_there = (f"/api/{key}/plane/0/{t}/0/0?low=0&high=9" for t in (0, 6))
+    assert "immutable" in far.get(there, **asked).headers["cache-control"]
+    assert near.get(there, **asked).headers["cache-control"] == "no-store"  # the browser's drive may be the run's
+    assert (far.get(not_there, **asked).status, far.get(not_there, **asked).headers["cache-control"]) == (
+        404,
+        "no-store",
+    )
+
+
+def test_pages_are_answered_while_the_run_rests(plate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame_s = time.time() - 0.01  # one is on its way
+    monkeypatch.setattr(Recent, "rhythm", lambda _: Rhythm(frame_s, 0.3, 0.1))
+    client = Client(make_app(RunFolder(plate)))
     key = client.get("/api/run").json()["key"]
-    there, not_there = (client.get(f"/api/{key}/plane/0/{t}/0/0?low=0&high=9") for t in (0, 6))
-    assert "immutable" in there.headers["cache-control"]
-    assert (not_there.status, not_there.headers["cache-control"]) == (404, "no-store")
+    for address in (f"/api/{key}/plane/0/0/0/0?low=0&high=9", f"/api/{key}/labels/0/2"):
+        frame_s = time.time() - 0.01
+        assert client.get(address).status == 200
+        assert time.time() - frame_s >= 0.15
+
+    async def in_thread(function: Callable[[], None]) -> None:
+        function()
+
+    async def first() -> dict[str, Any]:
+        message = await anext(Watch(Answers(RunFolder(plate)), in_thread).messages(lambda: False))
+        return dict(json.loads(message.removeprefix("data: ")))
+
+    frame_s = time.time() - 0.01
+    rests = asyncio.run(first())["rests"]
+    assert time.time() - frame_s >= 0.15
+    assert (rests["interval_s"], rests["room_s"]) == (0.3, pytest.approx(0.07))
+    assert 0 <= rests["since_s"] < 0.1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice, pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from livestain._latency import BOUNDARIES, percentiles
@@ -14,10 +17,26 @@ if TYPE_CHECKING:
 
     from livestain._latency import Percentiles
 
-__all__ = ["Recent"]
+__all__ = ["Recent", "Rhythm"]
 
 _KEEP_S = 300.0
 _KEEP_AT_LEAST, _KEEP_AT_MOST = 100, 20_000  # of a slow run, its last frames; of a fast one, what memory allows
+_RHYTHM_FRAMES = 10  # that a rhythm is read from
+_TO_DISK = list(BOUNDARIES).index("camera_to_disk_ms")
+_UNEVEN = 0.25  # of the interval, by which frames of a rhythm may come early or late
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """Of frames that come one by one at regular times: when the newest came, how often, how long each takes.
+
+    `newest_s` is in seconds since the epoch; `busy_s` from the frame in the core to its prediction on disk, the longest
+    of the newest.
+    """
+
+    newest_s: float
+    interval_s: float
+    busy_s: float
 
 
 class Recent:
@@ -61,6 +80,19 @@ class Recent:
         with self._lock:  # the writer waits for it: only copied within
             rows = list(self._live)
         return percentiles(row[place] for _, row in rows).p99
+
+    def rhythm(self) -> Rhythm | None:
+        """Give the rhythm of the newest frames; None where they come unevenly, or none was stained live."""
+        with self._lock:
+            times_s = list(islice(reversed(self._frames_s), _RHYTHM_FRAMES + 1))
+            busy_ms = [row[_TO_DISK] for _, row in islice(reversed(self._live), _RHYTHM_FRAMES)]
+        intervals_s = [later - earlier for later, earlier in pairwise(times_s)]
+        if len(intervals_s) < _RHYTHM_FRAMES or not busy_ms:
+            return None
+        interval_s = median(intervals_s)
+        if max(abs(each - interval_s) for each in intervals_s) > _UNEVEN * interval_s or interval_s <= 0:
+            return None
+        return Rhythm(times_s[0], interval_s, max(busy_ms) / 1e3)
 
     @property
     def frames_per_s(self) -> float:

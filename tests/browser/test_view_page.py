@@ -272,6 +272,33 @@ def test_a_wrong_token_shows_nothing(plate: Path, browser: Any, address_of: Call
     context.close()
 
 
+@pytest.mark.parametrize(
+    ("rests", "least_ms", "most_ms"),
+    [
+        ({"since_s": 0.2, "room_s": 0.1, "interval_s": 0.5}, 250, 450),  # the next rest is in 0.3 s
+        ({"since_s": 0.0, "room_s": 9.0, "interval_s": 9.5}, 0, 100),
+        ({"since_s": 2.0, "room_s": 0.0, "interval_s": 0.5}, 0, 100),  # nothing was heard of the run for long
+        (None, 0, 100),
+    ],
+)
+def test_the_page_waits_for_the_rest_that_it_was_told_of(
+    plate: Path, open_page: Callable[..., Any], address_of: Callable[..., str], rests: Any, least_ms: int, most_ms: int
+) -> None:
+    page = open_page(address_of(plate))
+    page.wait_for_selector("#canvas[data-shown]")
+    waited_ms = page.evaluate(
+        """async (rests) => {
+            const { learn, rest } = await import(`${location.origin}/static/rests.js`);
+            learn(rests);
+            const began = performance.now();
+            await rest();
+            return performance.now() - began;
+        }""",
+        rests,
+    )
+    assert least_ms <= waited_ms < most_ms
+
+
 def test_ten_thousand_time_points_open_in_three_seconds(
     tmp_path: Path, open_page: Callable[..., Any], address_of: Callable[..., str], screenshots: Path
 ) -> None:

@@ -157,10 +157,11 @@ class _Pages:
             raise NotThereError(
                 f"A window goes from a lower to a higher grey level, got {window[0]:g} to {window[1]:g}."
             )
+        await self._watch.rest()
         grey = await self._in_thread(self._answers.picture, place, self._region(request), window)
-        # What is on disk is final: it may be kept.
-        answer: Response = await self._in_thread(_picture, grey, _KEEP, _is_far(request))
-        return answer
+        # What is on disk is final: it may be kept. On this computer that would cost a write to the run's drive, and the
+        # page would draw what it kept while a frame is stained.
+        return await self._picture(request, grey, _KEEP if _is_far(request) else _ASK_AGAIN)
 
     async def levels(self, request: Request) -> Response:
         place = Place(*self._integers(request, "image", "t", "c", "z"))
@@ -168,8 +169,13 @@ class _Pages:
 
     async def labels(self, request: Request) -> Response:
         image, t = self._integers(request, "image", "t")
+        await self._watch.rest()
         labels = await self._in_thread(self._answers.labels, image, t, self._region(request))
-        answer: Response = await self._in_thread(_picture, labels, _ASK_AGAIN, _is_far(request))
+        return await self._picture(request, labels, _ASK_AGAIN)
+
+    async def _picture(self, request: Request, plane: NDArray[Any], keep: str) -> Response:
+        compressed = _is_far(request) and "gzip" in request.headers.get("accept-encoding", "")
+        answer: Response = await self._in_thread(_picture, plane, keep, compressed)
         return answer
 
     def _region(self, request: Request) -> Region:
@@ -242,22 +248,21 @@ def _json(found: Any, status: int = 200) -> Response:
     return _response(body, "application/json", _ASK_AGAIN, status)
 
 
-def _picture(plane: NDArray[Any], keep: str, far: bool) -> Response:  # noqa: FBT001
+def _picture(plane: NDArray[Any], keep: str, compressed: bool) -> Response:  # noqa: FBT001
     """Answer a plane as it lies in memory, little-endian, row by row; its height and width go in a header.
 
     On this machine nothing is cheaper for either side, and the processor is the run's; over a network it is compressed.
     """
     body = plane.astype(plane.dtype.newbyteorder("<"), copy=False).tobytes()
-    response = _response(gzip.compress(body, 1) if far else body, "application/octet-stream", keep)
+    response = _response(gzip.compress(body, 1) if compressed else body, "application/octet-stream", keep)
     response.headers["x-shape"] = f"{plane.shape[0]},{plane.shape[1]}"
-    if far:
+    if compressed:
         response.headers["content-encoding"] = "gzip"
     return response
 
 
 def _is_far(request: Request) -> bool:
-    far = request.client is not None and request.client.host not in (LOCAL, "::1")
-    return far and "gzip" in request.headers.get("accept-encoding", "")
+    return request.client is not None and request.client.host not in (LOCAL, "::1")
 
 
 def _response(body: bytes, kind: str, keep: str, status: int = 200) -> Response:

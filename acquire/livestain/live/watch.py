@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from livestain.live.health import health
+from livestain.live.rests import rests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from livestain.live.answers import Answers
+    from livestain.live.rests import Rests
 
 __all__ = ["Watch"]
 
@@ -47,17 +49,23 @@ class Watch:
         self.version = 0
 
     async def messages(self, ended: Callable[[], bool]) -> AsyncIterator[str]:
-        """Give server-sent events until `ended`: all there is at first, then what changed."""
+        """Give server-sent events until `ended`: all there is at first, then what changed; each while the run rests."""
         told, told_s = -1, time.monotonic()
         while not ended():
             await self._look()
             if self.version != told:
+                await self.rest()
                 yield f"data: {json.dumps(self._message(told), separators=(',', ':'), allow_nan=False)}\n\n"
                 told, told_s = self.version, time.monotonic()
             elif time.monotonic() - told_s > _SIGN_OF_LIFE_S:
                 yield ": still here\n\n"
                 told_s = time.monotonic()
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def rest(self) -> None:
+        """Wait until the run rests."""
+        if found := self._rests():
+            await asyncio.sleep(found.wait_s)
 
     async def _look(self) -> None:
         async with self._lock:  # one look serves every page
@@ -114,7 +122,11 @@ class Watch:
 
     def _message(self, told: int) -> dict[str, Any]:
         images = {i: self._images[i] for i, version in self._changed.items() if version > told}
-        return {"images": images, **self._rest, "rows": self._answers.n_rows()}
+        found = self._rests()
+        return {"images": images, **self._rest, "rows": self._answers.n_rows(), "rests": found and asdict(found)}
+
+    def _rests(self) -> Rests | None:
+        return rests(time.time(), self._answers.run.recent.rhythm())
 
 
 def _no_nan(value: Any) -> Any:

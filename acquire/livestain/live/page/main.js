@@ -7,6 +7,7 @@ import { Curves, drawFigures } from "./curves.js";
 import { fetchLabels, fetchPlanes, region } from "./frames.js";
 import { $, drawGlance, drawHealth, drawState, nextText } from "./health.js";
 import { Overview } from "./overview.js";
+import { learn, rest } from "./rests.js";
 import { clock, span } from "./units.js";
 import { Viewer } from "./viewer.js";
 
@@ -45,6 +46,7 @@ async function readTimes() {
 }
 
 async function told(message) {
+  learn(message.rests);
   Object.assign(known.images, message.images);
   known.rows = message.rows;
   known.health = message.health;
@@ -122,6 +124,7 @@ function render() {
   again = true;
   rendering ??= (async () => {
     while (again) {
+      await rest();
       again = false;
       try {
         await renderOnce();
@@ -292,7 +295,10 @@ function listen() {
   document.addEventListener("keydown", keys);
   // A button that was clicked lets go of the keys, so that space plays; who walks with the tab key keeps it.
   document.addEventListener("click", (event) => { if (event.detail > 0) event.target.closest("button")?.blur(); });
-  setInterval(() => { if ($("next") && known.health?.next_event_at_ms) $("next").textContent = nextText(known.health); }, 1000);
+  setInterval(() => {
+    const text = $("next") && known.health?.next_event_at_ms ? nextText(known.health) : null;
+    if (text !== null && text !== $("next").textContent) $("next").textContent = text; // the same again would be painted again
+  }, 1000);
 }
 
 // ------------------------------------------------------------ begin
