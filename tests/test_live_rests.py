@@ -1,4 +1,4 @@
-"""When a browser on the run's computer may draw: between frames that come at regular times."""
+"""When those who look on may work: while the run rests between frames that come at regular times."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from livestain._latency import BOUNDARIES
 from livestain._lines import iso_time
 from livestain._recent import Recent, Rhythm
 from livestain.live.rests import rests
@@ -65,35 +66,36 @@ def test_a_picture_is_begun_when_no_frame_is_on_its_way(
     assert phase_s >= min(busy_s, interval_s) - 1e-6 or phase_s < 1e-6  # 1e-6: where frames leave no time between them
 
 
-def recent(times_s: list[float], *, stained: bool = True) -> Recent:
+def recent(visits_s: list[float], *, frames: int = 1, apart_s: float = 0.03, stained: bool = True) -> Recent:
+    """What the journal of a run leaves: each visit has so many frames, the first of them is stained."""
     found = Recent()
-    for i, time_s in enumerate(times_s):
-        found.add({"kind": "raw", "time": iso_time(AT_S + time_s)})
-        late_ms = dict.fromkeys(("net_ms", "host_to_host_ms", "camera_to_screen_ms"), 1.0) | {
-            "camera_to_disk_ms": 20 + i
-        }
+    for t, began_s in enumerate(visits_s):
+        late_ms = dict.fromkeys(BOUNDARIES, 20.0 + t)
+        stain = {"kind": "stain", "status": "stained", "live": True, "at": [[0, t, 9, 0]], **late_ms}
+        for c in range(frames):
+            found.add({"kind": "raw", "at": [0, t, c, 0], "time": iso_time(AT_S + began_s + c * apart_s)})
         if stained:
-            found.add({"kind": "stain", "status": "stained", "live": True, **late_ms})
+            found.add(stain)
     return found
 
 
-def test_a_rhythm_is_of_frames_that_come_regularly() -> None:
-    even = [0.2 * i for i in range(15)]
-    rhythm = recent(even).rhythm()
+@pytest.mark.parametrize(("frames", "busy_s"), [(1, 0.034), (4, 0.124)], ids=["one frame", "phase steps"])
+def test_a_rhythm_is_of_visits_that_come_regularly(frames: int, busy_s: float) -> None:
+    rhythm = recent([0.2 * i for i in range(15)], frames=frames).rhythm()
     assert rhythm is not None
     assert rhythm.newest_s == pytest.approx(AT_S + 2.8, abs=0.002)
-    assert (rhythm.interval_s, rhythm.busy_s) == (pytest.approx(0.2, abs=0.002), pytest.approx(0.034))
+    assert (rhythm.interval_s, rhythm.busy_s) == (pytest.approx(0.2, abs=0.002), pytest.approx(busy_s, abs=0.002))
 
 
 @pytest.mark.parametrize(
-    ("times_s", "stained"),
+    ("visits_s", "stained"),
     [
         ([], True),
         ([0.2 * i for i in range(10)], True),  # too few
-        ([10.0 * (i // 3) + 0.1 * (i % 3) for i in range(30)], True),  # three positions every ten seconds
+        ([10.0 * (i // 3) + 0.5 * (i % 3) for i in range(30)], True),  # now and then three in a row
         ([0.2 * i for i in range(15)], False),
         ([0.0] * 15, True),  # stamps of one burst
     ],
 )
-def test_without_a_rhythm_there_is_none(times_s: list[float], stained: bool) -> None:
-    assert recent(times_s, stained=stained).rhythm() is None
+def test_without_a_rhythm_there_is_none(visits_s: list[float], stained: bool) -> None:
+    assert recent(visits_s, stained=stained).rhythm() is None

@@ -6,14 +6,14 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice, pairwise
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from livestain._latency import BOUNDARIES, percentiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from livestain._latency import Percentiles
 
@@ -21,22 +21,28 @@ __all__ = ["Recent", "Rhythm"]
 
 _KEEP_S = 300.0
 _KEEP_AT_LEAST, _KEEP_AT_MOST = 100, 20_000  # of a slow run, its last frames; of a fast one, what memory allows
-_RHYTHM_FRAMES = 10  # that a rhythm is read from
-_TO_DISK = list(BOUNDARIES).index("camera_to_disk_ms")
-_UNEVEN = 0.25  # of the interval, by which frames of a rhythm may come early or late
+_RHYTHM_OF = 10  # visits that a rhythm is read from
+_UNEVEN = 0.25  # of the interval, by which a visit may come early or late
 
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """Of frames that come one by one at regular times: when the newest came, how often, how long each takes.
+    """Of visits, the frames of one position at one time point, that come at regular times.
 
-    `newest_s` is in seconds since the epoch; `busy_s` from the frame in the core to its prediction on disk, the longest
-    of the newest.
+    `newest_s` is when the newest began, in seconds since the epoch; `busy_s` the longest of the newest, from its first
+    frame to its last prediction on disk.
     """
 
     newest_s: float
     interval_s: float
     busy_s: float
+
+
+@dataclass(slots=True)
+class _Visit:
+    key: tuple[int, int]  # image, t
+    began_s: float
+    busy_s: float = 0.0  # 0: none of its predictions is on disk
 
 
 class Recent:
@@ -49,6 +55,7 @@ class Recent:
         self._lock = threading.Lock()
         self._frames_s: deque[float] = deque(maxlen=_KEEP_AT_MOST)
         self._live: deque[tuple[float, tuple[float, ...]]] = deque(maxlen=_KEEP_AT_MOST)
+        self._visits: deque[_Visit] = deque(maxlen=_RHYTHM_OF + 1)
         self.newest_s: float | None = None  # when the newest frame was taken, in seconds since the epoch
 
     def add(self, line: Mapping[str, Any]) -> None:
@@ -57,9 +64,20 @@ class Recent:
             if line["kind"] == "raw" and line.get("time") is not None:
                 self.newest_s = datetime.fromisoformat(line["time"]).timestamp()
                 self._frames_s.append(self.newest_s)
+                self._visit(line["at"], self.newest_s)
             elif line.get("status") == "stained" and line["live"] and self.newest_s is not None:
                 self._live.append((self.newest_s, tuple(line[name] for name in BOUNDARIES)))
+                self._visit(line["at"][0], self.newest_s + line["camera_to_disk_ms"] / 1e3)
             self._forget()
+
+    def _visit(self, at: Sequence[int], now_s: float) -> None:
+        """Begin a visit with its first frame, and let it last until its last prediction is on disk."""
+        key = (at[0], at[1])
+        known = next((visit for visit in reversed(self._visits) if visit.key == key), None)
+        if known is None:
+            self._visits.append(_Visit(key, now_s))
+        else:
+            known.busy_s = max(known.busy_s, now_s - known.began_s)
 
     def _forget(self) -> None:
         oldest_s = (self.newest_s or 0) - _KEEP_S
@@ -82,17 +100,17 @@ class Recent:
         return percentiles(row[place] for _, row in rows).p99
 
     def rhythm(self) -> Rhythm | None:
-        """Give the rhythm of the newest frames; None where they come unevenly, or none was stained live."""
+        """Give the rhythm of the newest visits; None where they come unevenly, or none was stained live."""
         with self._lock:
-            times_s = list(islice(reversed(self._frames_s), _RHYTHM_FRAMES + 1))
-            busy_ms = [row[_TO_DISK] for _, row in islice(reversed(self._live), _RHYTHM_FRAMES)]
-        intervals_s = [later - earlier for later, earlier in pairwise(times_s)]
-        if len(intervals_s) < _RHYTHM_FRAMES or not busy_ms:
+            visits = [(visit.began_s, visit.busy_s) for visit in self._visits]
+        intervals_s = [later - earlier for (earlier, _), (later, _) in pairwise(visits)]
+        busy_s = max((busy for _, busy in visits), default=0.0)
+        if len(intervals_s) < _RHYTHM_OF or busy_s <= 0:
             return None
         interval_s = median(intervals_s)
         if max(abs(each - interval_s) for each in intervals_s) > _UNEVEN * interval_s or interval_s <= 0:
             return None
-        return Rhythm(times_s[0], interval_s, max(busy_ms) / 1e3)
+        return Rhythm(visits[-1][0], interval_s, busy_s)
 
     @property
     def frames_per_s(self) -> float:
