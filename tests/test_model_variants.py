@@ -182,7 +182,8 @@ def test_a_package_holds_several_precisions(tmp_path, shipped, graphs, held_out,
     assert load_package(folder).fingerprint == shipped.fingerprint
     proof = verify_package(added)
     assert 0 < proof.max_difference <= added.contract.variants[0].parity["parity_max_grey"]
-    assert verify_package(load_package(folder)).max_difference == 0
+    # What was added changes nothing about the first graph; another processor may put both a grey level off.
+    assert verify_package(load_package(folder)).max_difference == verify_package(shipped).max_difference
     card = (folder / "README.md").read_text()
     assert f"## {precision}" in card
     assert f"| pearson difference_to_fp32 | {0.947 - shipped.contract.scores['pearson']:+.4f} |" in card
