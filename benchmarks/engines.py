@@ -6,7 +6,8 @@
 All that is compared is opened at once and run in turns, in another order each round, so that whatever else the
 machine does falls on all alike: trust the ratios, of the times the least and the median, and on a
 busy machine the processor time, which waiting for a core does not lengthen.
-int8 is the shipped network quantised here (extra `train`). The last line is one JSON object.
+int8 is the shipped network quantised here (extra `train`); bf16 is measured where the processor computes in it. The
+last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -24,13 +25,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.latency import machine
+from benchmarks.packages import frames, with_precisions
 from livestain._openvino import import_openvino
 from livestain._stain import OnnxModel
-from livestain.simulate import Microscope, Settings
 from livestain_models.package import load_package
-from livestain_models.quantise import to_int8
 from livestain_models.runtime import import_onnxruntime
-from livestain_models.variants import add_variant, grey_difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,30 +37,6 @@ if TYPE_CHECKING:
     from livestain_models.package import Package
 
 _PAUSE_S = 0.01  # between turns, as between frames: threads that spin meanwhile are counted as processor time
-
-
-def frames(count: int, size_px: int, seed: int) -> np.ndarray:
-    """Take simulated bright field, (count, H, W), 1 um from plane to plane."""
-    microscope = Microscope(Settings(seed=seed, seconds_per_exposure=0))
-    microscope.set_sensor(size_px, size_px)
-    taken = []
-    for number in range(count):
-        microscope.bench.z_um = number - (count - 1) / 2
-        taken.append(microscope.expose(10))
-    return np.stack(taken)
-
-
-def with_int8(name: str, folder: Path) -> Package:
-    """Copy a shipped package and add int8 weights to it."""
-    shipped = load_package(name)
-    (folder / name).mkdir()
-    for file in shipped.folder.iterdir():
-        (folder / name / file.name).write_bytes(file.read_bytes())
-    seen = [frames(shipped.contract.planes.count, 256, seed)[None] for seed in (1, 2, 3)]
-    to_int8(shipped.weights, folder / "int8.onnx", seen)
-    parity = grey_difference(shipped.weights, folder / "int8.onnx", seen)
-    add_variant(load_package(folder / name), "int8", folder / "int8.onnx", parity, {})
-    return load_package(folder / name)
 
 
 def in_turns(candidates: dict[str, Callable[[], float]], rounds: int) -> dict[str, dict[str, float]]:
@@ -93,12 +68,13 @@ def _told(own: np.ndarray, first: np.ndarray) -> dict[str, float]:
 
 
 def engines(package: Package, size_px: int, threads: int, rounds: int) -> dict[str, Any]:
-    """fp32 and int8 in both engines, as a run would use them, and how far their answers are apart."""
+    """Every precision in the engines that compute in it, as a run would use them; how far their answers are apart."""
     planes = frames(package.contract.planes.count, size_px, 77)
     opened = {
         f"{provider} {precision}": OnnxModel(load_package(package.folder, precision), provider, threads=threads)
-        for precision in ("fp32", "int8")
+        for precision in package.contract.precisions
         for provider in ("cpu", "openvino")
+        if (provider, precision) != ("cpu", "bf16")
     }
 
     def net_ms(model: OnnxModel) -> float:
@@ -190,7 +166,9 @@ def main() -> None:
     chosen = parser.parse_args()
     load, rows, tried = os.getloadavg() if hasattr(os, "getloadavg") else None, [], []
     with tempfile.TemporaryDirectory() as scratch:
-        packages = [with_int8(name, Path(scratch)) for name in chosen.models]
+        capable = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        precisions = ("bf16", "int8") if "BF16" in capable else ("int8",)
+        packages = [with_precisions(name, Path(scratch, name), *precisions) for name in chosen.models]
         for precision in ("fp32", "int8"):
             tried.append(options(packages[0], min(chosen.sizes), precision, chosen.rounds))
             _show(tried[-1])

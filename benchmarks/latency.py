@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -55,9 +56,7 @@ def replay(source: Path, *properties: tuple[str, str, float]) -> Rig:
     return Rig(config=shipped_folder() / "replay.cfg", properties=played, pixel_size_um=0.325)
 
 
-def measure(
-    scratch: Path, source: Path, fps: float, seconds: float, *, sync: bool, model: str, provider: str
-) -> dict[str, Any]:
+def measure(scratch: Path, source: Path, fps: float, seconds: float, *, sync: bool, stain: Stain) -> dict[str, Any]:
     """Run one experiment and give its row of the table."""
     name = f"{source.stem}-{fps:g}"
     experiment = Experiment(
@@ -68,7 +67,7 @@ def measure(
                 "time_plan": {"interval": 1 / fps, "loops": max(2, round(fps * seconds))},
             }
         ),
-        stains=(Stain(model=model, channel="BF", provider=provider),),
+        stains=(stain,),
         output=Output(folder=scratch, name=name, sync=sync),
     )
     stats = run_experiment(experiment, scratch / name).stats
@@ -84,6 +83,22 @@ def measure(
         found = stats.latency[boundary]
         row[boundary] = {"p50": found.p50, "p99": found.p99, "max": found.max} if found.n else None
     return row
+
+
+def stain_of(chosen: argparse.Namespace, scratch: Path) -> Stain:
+    """Say which model is run, where and in which precision; what is not there is made first.
+
+    "untrained-13" is the default network for 13 planes, with random weights.
+    """
+    model, untrained = str(chosen.model), re.fullmatch(r"untrained-(\d+)", chosen.model)
+    if untrained or chosen.precision != "fp32":
+        from benchmarks import packages  # needs the extra `train`
+
+        if untrained:
+            model = str(packages.untrained(scratch / "untrained", int(untrained[1])).folder)
+        if chosen.precision != "fp32":
+            model = str(packages.with_precisions(model, scratch / "package", chosen.precision).folder)
+    return Stain(model=model, channel="BF", provider=chosen.provider, precision=chosen.precision)
 
 
 def machine() -> dict[str, Any]:
@@ -104,17 +119,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--model", default="nuclei-demo")
     parser.add_argument("--provider", default="auto", help="as in an experiment")
+    parser.add_argument("--precision", default="fp32", help="as in an experiment; made here if the package lacks it")
     parser.add_argument("--no-sync", action="store_true", help="do not wait for the drive (output.sync: false)")
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder if not given")
     chosen = parser.parse_args()
     rows = []
+    how = {"model": chosen.model, "provider": chosen.provider, "precision": chosen.precision}
     with tempfile.TemporaryDirectory(dir=chosen.folder) as scratch:
+        stain = stain_of(chosen, Path(scratch))
         for size in chosen.sizes:
             source = Path(scratch) / f"{size}.tif"
             render(source, size)
             for fps in chosen.fps:
-                how = {"sync": not chosen.no_sync, "model": chosen.model, "provider": chosen.provider}
-                row = measure(Path(scratch), source, fps, chosen.seconds, **how)
+                row = measure(Path(scratch), source, fps, chosen.seconds, sync=not chosen.no_sync, stain=stain)
                 rows.append(row)
                 disk = row["camera_to_disk_ms"] or {"p50": float("nan"), "p99": float("nan")}
                 print(
@@ -122,7 +139,7 @@ def main() -> None:
                     f"p50 {disk['p50']:.0f} ms, p99 {disk['p99']:.0f} ms",
                     file=sys.stderr,
                 )
-    print(json.dumps({"benchmark": "latency", **how, "machine": machine(), "rows": rows}))
+    print(json.dumps({"benchmark": "latency", "sync": not chosen.no_sync, **how, "machine": machine(), "rows": rows}))
 
 
 if __name__ == "__main__":

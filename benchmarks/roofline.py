@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from benchmarks.engines import frames
 from benchmarks.latency import machine
+from benchmarks.packages import frames
 from livestain._stain import OnnxModel
 from livestain_models.package import load_package
 from livestain_models.runtime import import_onnxruntime

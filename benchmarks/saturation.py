@@ -2,6 +2,7 @@
 
     python -m benchmarks.saturation                                          # nuclei-demo at 512, 1024 and 2048 px
     python -m benchmarks.saturation --models nuclei-fast --sizes 2048 --seconds 30
+    python -m benchmarks.saturation --models untrained-3 untrained-13        # stacks; needs the extra `train`
 
 The network alone is run in a tight loop before and after, in this process; the offered rates are shares of what it
 did, so that they mean the same on every machine. The knee is the highest rate at which every frame was stained as it
@@ -21,20 +22,25 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
 import useq
 
-from benchmarks.latency import machine, render, replay
-from livestain._experiment import Experiment, Output, Stain
+from benchmarks.latency import machine, render, replay, stain_of
+from livestain._experiment import Experiment, Output
 from livestain._journal import JOURNAL_NAME, read_lines
 from livestain._latency import BOUNDARIES
 from livestain._priority import keep_off_pinned_cores
 from livestain._session import run_experiment
 from livestain._stain import OnnxModel
-from livestain_models.package import Package, load_package
+from livestain_models.package import load_package
+
+if TYPE_CHECKING:
+    from livestain._experiment import Stain
+    from livestain_models.contract import Planes
+    from livestain_models.package import Package
 
 _SHARES = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 2.0)
 
@@ -59,9 +65,8 @@ def alone_fps(package: Package, provider: str, frames: np.ndarray, seconds: floa
     return done[0] / seconds
 
 
-def offered(folder: Path, source: Path, package: Package, provider: str, fps: float, seconds: float) -> dict[str, Any]:
+def offered(folder: Path, source: Path, stain: Stain, planes: Planes, fps: float, seconds: float) -> dict[str, Any]:
     """Run the whole way at a rate of `fps` stacks a second; what the model has no time for is left out."""
-    planes = package.contract.planes
     sequence: dict[str, Any] = {
         "channels": [{"config": "BF", "exposure": 1}],
         "time_plan": {"interval": 1 / fps, "loops": max(4, round(fps * seconds))},
@@ -71,7 +76,7 @@ def offered(folder: Path, source: Path, package: Package, provider: str, fps: fl
     experiment = Experiment(
         rig=replay(source),
         sequence=useq.MDASequence.model_validate(sequence),
-        stains=(Stain(model=str(package.folder), channel="BF", provider=provider),),
+        stains=(stain,),
         output=Output(folder=folder.parent, name=folder.name, stain_remaining=False),
     )
     stats = run_experiment(experiment, folder).stats
@@ -93,13 +98,15 @@ def offered(folder: Path, source: Path, package: Package, provider: str, fps: fl
     return found
 
 
-def sweep(scratch: Path, source: Path, package: Package, provider: str, seconds: float) -> dict[str, Any]:
+def sweep(scratch: Path, source: Path, stain: Stain, seconds: float) -> dict[str, Any]:
     """Offer every rate to one model at one size."""
+    package, provider = load_package(stain.model, stain.precision), stain.provider
     frames = np.atleast_3d(tifffile.imread(source))
     before = alone_fps(package, provider, frames, seconds / 2)
     rows = []
     for share in _SHARES:
-        row = offered(scratch / f"{source.stem}-{share}", source, package, provider, share * before, seconds)
+        folder = scratch / f"{source.stem}-{share}"
+        row = offered(folder, source, stain, package.contract.planes, share * before, seconds)
         rows.append({"share": share} | row)
         disk = row["camera_to_disk_ms"] or {"p50": float("nan"), "p99": float("nan")}
         print(
@@ -114,6 +121,7 @@ def sweep(scratch: Path, source: Path, package: Package, provider: str, seconds:
         "model": package.contract.id,
         "planes": package.contract.planes.count,
         "provider": provider,
+        "precision": stain.precision,
         "size_px": frames.shape[1],
         "alone_fps": {"before": round(before, 2), "after": round(after, 2)},
         "knee_fps": max((row["offered_fps"] for row in rows if row["all_live"]), default=None),
@@ -126,8 +134,11 @@ def sweep(scratch: Path, source: Path, package: Package, provider: str, seconds:
 def main() -> None:
     """Sweep every model at every size."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", nargs="+", default=["nuclei-demo"], help="names of shipped models, or packages")
+    parser.add_argument(
+        "--models", nargs="+", default=["nuclei-demo"], help="shipped models, packages, untrained-PLANES"
+    )
     parser.add_argument("--provider", default="auto")
+    parser.add_argument("--precision", default="fp32", help="as in an experiment; made here if a package lacks it")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048])
     parser.add_argument("--seconds", type=float, default=15)
     chosen = parser.parse_args()
@@ -139,7 +150,8 @@ def main() -> None:
                 folder.mkdir(parents=True)
                 source = folder / f"{size}.tif"
                 render(source, size)
-                found.append(sweep(folder, source, load_package(name), chosen.provider, chosen.seconds))
+                stain = stain_of(argparse.Namespace(**vars(chosen), model=name), folder)
+                found.append(sweep(folder, source, stain, chosen.seconds))
     print(json.dumps({"benchmark": "saturation", "machine": machine(), "sweeps": found}))
 
 

@@ -37,7 +37,7 @@ import numpy as np
 import useq
 import zarr
 
-from benchmarks.latency import machine, render, replay
+from benchmarks.latency import machine, render, replay, stain_of
 from livestain._experiment import Experiment, Output, Stain
 from livestain._journal import JOURNAL_NAME, read_lines
 from livestain._rig import open_core
@@ -164,7 +164,7 @@ def livestain(source: Path, folder: Path, sequence: useq.MDASequence, chosen: ar
     experiment = Experiment(
         rig=rig_of(source, chosen.burst),
         sequence=sequence,
-        stains=(Stain(model=chosen.model, channel="BF"),),
+        stains=(Stain.model_validate_json(chosen.stain),),
         output=Output(folder=folder, name="run"),
     )
     run_experiment(experiment, folder / "run")
@@ -215,8 +215,10 @@ def main() -> None:
     parser.add_argument("--burst-frames", type=int, default=1500)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--model", default="nuclei-demo")
+    parser.add_argument("--provider", default="auto", help="of livestain, as in an experiment")
+    parser.add_argument("--precision", default="fp32", help="of livestain; made here if the package lacks it")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    for hidden in ("--arm", "--source", "--folder"):
+    for hidden in ("--arm", "--source", "--folder", "--stain"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     for hidden in ("--offered", "--burst"):
         parser.add_argument(hidden, type=float, default=0.0, help=argparse.SUPPRESS)
@@ -226,6 +228,7 @@ def main() -> None:
         return
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
+        stain = stain_of(chosen, Path(scratch)).model_dump_json()
         source = Path(scratch) / f"{chosen.size}.tif"
         render(source, chosen.size)
         loads = [("offered", fps) for fps in chosen.fps] + [("burst", ms) for ms in chosen.burst_ms]
@@ -234,7 +237,7 @@ def main() -> None:
                 folder = Path(scratch) / f"{number}-{arm.replace(', ', '-').replace(' ', '-')}"
                 folder.mkdir()
                 command = [sys.executable, "-m", "benchmarks.side_by_side", *sys.argv[1:], "--arm", arm]
-                command += [f"--{kind}", str(load), "--source", str(source), "--folder", str(folder)]
+                command += [f"--{kind}", str(load), "--source", str(source), "--folder", str(folder), "--stain", stain]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 lines = done.stdout.splitlines()
                 said = {"died": done.stderr.splitlines()[-1:]} if done.returncode else json.loads(lines[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def computes_in_bf16() -> None:
+    """Skip where OpenVINO is not installed, or the processor does not compute in bfloat16."""
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("OpenVINO is an extra")
+    from livestain._openvino import import_openvino
+
+    if "BF16" not in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor does not compute in bfloat16")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +19,16 @@ from typer.testing import CliRunner
 
 from livestain import _cli_models
 from livestain._cli import app
-from livestain._errors import LivestainError
+from livestain._errors import LivestainError, ModelError
 from livestain_models.package import load_package
+from livestain_models.variants import add_variant
 from tests import model_builders
 from tests.training_pairs import write_pairs, write_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from livestain_models.package import Package
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -131,6 +135,30 @@ def test_verify_names_every_precision(made: Made) -> None:
     for precision in ("tiny@0.1.0 sha256", "tiny@0.1.0 fp16 sha256", "tiny@0.1.0 int8 sha256"):
         assert precision in said
     assert "warning" not in said
+
+
+def in_bf16(folder: Path) -> Path:
+    shutil.copytree(load_package("nuclei-demo").folder, folder)
+    built = load_package(folder)
+    return add_variant(built, "bf16", built.weights, {"parity_max_grey": 998.0, "parity_mean_grey": 20.0}, {}).folder
+
+
+@pytest.mark.usefixtures("computes_in_bf16")
+def test_verify_computes_bf16_in_bf16(tmp_path: Path) -> None:
+    said = models("verify", in_bf16(tmp_path / "model"))
+    assert "bf16 sha256" in said
+    assert "allowed: 1e+03" in said
+    assert said.count("the test output is reproduced") == 2
+
+
+def test_verify_says_what_this_processor_cannot_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def older_processor(package: Package) -> None:
+        raise ModelError(f"this processor does not compute in {package.precision}.")
+
+    monkeypatch.setattr(_cli_models, "_predictor", older_processor)
+    said = models("verify", in_bf16(tmp_path / "model"))
+    assert said.count("the test output is reproduced") == 1
+    assert re.search(r"warning: .* bf16 sha256:\w+ was not verified: this processor does not compute in bf16.", said)
 
 
 def test_verify_warns_of_what_a_package_leaves_unsaid(tmp_path: Path) -> None:

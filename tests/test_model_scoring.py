@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from livestain._stain import OnnxModel
-from livestain_models._errors import DataError
+from livestain_models._errors import DataError, ModelError
 from livestain_models.export import export_checkpoint, with_scores
 from livestain_models.heads import STAIN_RANGE
 from livestain_models.package import load_package, verify_package
@@ -55,7 +55,7 @@ def quiet(_: str) -> None: ...
 
 def predictor(package: Package) -> Callable[[np.ndarray], np.ndarray]:
     """The microscope's own prediction, as the command line gives it to the scores."""
-    model = OnnxModel(package, "cpu", threads=1)
+    model = OnnxModel(package, "auto" if package.precision == "bf16" else "cpu", threads=1)
     return lambda planes: model.predict(planes).planes
 
 
@@ -165,6 +165,39 @@ def test_other_precisions_are_added_with_their_own_scores(barred: Made) -> None:
     card = (barred.package.folder / "README.md").read_text()
     assert "## int8" in card
     assert "pearson difference_to_fp32" in card
+
+
+@pytest.mark.usefixtures("computes_in_bf16")
+def test_bf16_is_measured_where_it_runs_and_needs_no_file_of_its_own(barred: Made) -> None:
+    before = sorted(file.name for file in barred.package.folder.iterdir())
+    said: list[str] = []
+    data = prepare(barred.recipe, quiet)
+    package = add_precision(barred.package, "bf16", barred.recipe, data, predictor, said.append)
+    assert (package.precision, package.weights.name) == ("bf16", "weights.onnx")
+    assert " bf16 sha256:" in package.fingerprint
+    assert sorted(file.name for file in barred.package.folder.iterdir()) == before
+    variant = next(one for one in package.contract.variants if one.precision == "bf16")
+    in_fp32 = score_fields(barred.scored(), PIXEL_SIZE_UM, package.contract.outputs).flat()
+    assert variant.scores["pearson"] == pytest.approx(in_fp32["pearson"], abs=0.01)
+    assert variant.scores["pearson"] != in_fp32["pearson"]
+    assert variant.parity["parity_max_grey"] > variant.parity["parity_mean_grey"] > 0
+    assert said[0].startswith("bf16: on real frames at most")
+    found = verify_package(package, predict=predictor(package))
+    assert 0 < found.max_difference <= found.allowed
+    with pytest.raises(ValueError, match="not computed by onnxruntime on the CPU"):
+        verify_package(package)
+
+
+def test_a_package_is_as_it_was_where_bf16_cannot_be_measured(barred: Made) -> None:
+    def older_processor(package: Package) -> Callable[[np.ndarray], np.ndarray]:
+        if package.precision == "bf16":
+            raise ModelError("this processor does not compute in bf16")
+        return predictor(package)
+
+    description = (barred.package.folder / "rdf.yaml").read_bytes()
+    with pytest.raises(ModelError, match="does not compute in bf16"):
+        add_precision(barred.package, "bf16", barred.recipe, prepare(barred.recipe, quiet), older_processor, quiet)
+    assert (barred.package.folder / "rdf.yaml").read_bytes() == description
 
 
 def test_all_of_new_data_is_scaled_by_itself(barred: Made) -> None:

@@ -136,6 +136,25 @@ def test_only_the_network_is_in_fp16(graphs):
             assert types[node.output[0]] == TensorProto.FLOAT16
 
 
+@pytest.mark.parametrize("convert", ["fp16", "int8"])
+def test_a_stem_of_convolutions_on_grey_values_stays_in_fp32(tmp_path, convert):
+    """The fast network unfolds and averages camera frames by convolutions: 65535 is infinity in fp16."""
+    fast = load_package("nuclei-fast").weights
+    if convert == "fp16":
+        to_fp16(fast, tmp_path / "out.onnx")
+    else:
+        to_int8(fast, tmp_path / "out.onnx", [pair(seed)[0] for seed in (1, 2)])
+    model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "out.onnx"))
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    (frame,) = [node.output[0] for node in model.graph.node if node.op_type == "Cast" and node.input[0] == "planes"]
+    stem = [node for node in model.graph.node if frame in node.input]
+    assert {node.op_type for node in stem} == {"Conv"}
+    assert {types[name] for node in stem for name in [*node.input, *node.output]} == {TensorProto.FLOAT}
+    inner = [node for node in model.graph.node if node.op_type == "Conv" and node not in stem]
+    assert len(inner) > 10
+
+
 def test_nothing_to_convert(tmp_path):
     onnx.save(identity_graph(), tmp_path / "identity.onnx")
     onnx.save(blur_graph(), tmp_path / "blur.onnx")
@@ -143,7 +162,11 @@ def test_nothing_to_convert(tmp_path):
         to_fp16(tmp_path / "identity.onnx", tmp_path / "out.onnx")
     with pytest.raises(ModelError, match="no three convolutions in a row"):
         to_int8(tmp_path / "blur.onnx", tmp_path / "out.onnx", [])
+    with pytest.raises(ModelError, match="has no convolution behind its normalisation"):
+        to_fp16(tmp_path / "blur.onnx", tmp_path / "out.onnx")  # it takes the grey values themselves
     model = blur_graph()
+    model.graph.node.insert(1, helper.make_node("Neg", ["real"], ["normalised"]))
+    model.graph.node[2].input[0] = "normalised"
     model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.full((1, 1, 3, 3), 1e6, np.float32), "kernel"))
     onnx.save(model, tmp_path / "large.onnx")
     with pytest.raises(ModelError, match=r"'kernel' go up to 1e\+06, which fp16 cannot hold"):

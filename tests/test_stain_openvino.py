@@ -41,6 +41,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, re
 
 MOST_GREY = 2  # of 65535, fp32 in OpenVINO against fp32 in onnxruntime
 INT8_MEAN_GREY = 20  # the same of int8: each engine rounds its own way (measured: 8 on average, 600 at most)
+BF16_MEAN_GREY = 40  # bf16 against fp32 (measured: 5 to 33 on average, 1535 at most)
 
 
 def noise(planes=1, height=33, width=47, dtype=np.uint16):
@@ -143,7 +144,7 @@ def test_views_read_only_frames_and_changing_sizes(tmp_path):
 
 
 def configured(model, name):
-    return model._graph._request.get_compiled_model().get_property(name)
+    return model._graph._requests[-1].get_compiled_model().get_property(name)
 
 
 @pytest.mark.parametrize("threads", [None, 1])
@@ -180,8 +181,11 @@ def test_fp16_weights_are_computed_in_fp32_and_it_says_so(tmp_path):
 
 def executed_convolutions(model):
     """The arithmetic of every convolution that OpenVINO runs."""
-    ran = model._graph._request.get_compiled_model().get_runtime_model().get_ops()
-    told = [op.get_rt_info() for op in ran]
+    return [part for request in model._graph._requests for part in convolutions_of(request)]
+
+
+def convolutions_of(request):
+    told = [op.get_rt_info() for op in request.get_compiled_model().get_runtime_model().get_ops()]
     return [
         str(info["runtimePrecision"].astype(str)) for info in told if info["layerType"].astype(str) == "Convolution"
     ]
@@ -200,6 +204,54 @@ def test_int8_runs_in_int8_and_says_so(tmp_path):
     ort = OnnxModel(quantised, "cpu", threads=1).predict(planes).planes.astype(int)
     assert np.abs(got - ort).mean() <= INT8_MEAN_GREY
     assert np.abs(got - fp32).mean() <= 1.2 * np.abs(ort - fp32).mean()
+
+
+def bf16(built):
+    """The same package as one that states bf16; what it costs is measured when it is added, see test_model_scoring."""
+    return replace(built, precision="bf16")
+
+
+@pytest.mark.usefixtures("computes_in_bf16")
+@pytest.mark.parametrize("name", zoo())
+def test_the_network_runs_in_bf16_and_what_comes_before_in_fp32(name):
+    """Camera frames are not rounded to the 8 bits of bf16: what casts, normalises and unfolds them stays in fp32."""
+    built = load_package(name)
+    model = OnnxModel(bf16(built), threads=1)  # provider auto: nothing else computes in it
+    planes = simulated(built.contract.planes.count)
+    got = model.predict(planes).planes.astype(int)
+    assert model.provider == "OpenVINO CPU bf16"
+    before, network = model._graph._requests
+    told = [op.get_rt_info() for op in before.get_compiled_model().get_runtime_model().get_ops()]
+    assert {str(info["runtimePrecision"].astype(str)) for info in told} <= {"u16", "f32", "i32", "i64"}
+    assert set(convolutions_of(network)) == {"bf16"}
+    fp32, _ = both(built, planes)
+    assert 0 < np.abs(got - fp32).mean() <= BF16_MEAN_GREY
+
+
+@pytest.mark.usefixtures("computes_in_bf16")
+def test_bf16_needs_a_network(tmp_path):
+    with pytest.raises(ModelError, match=r"test-model@.* has no convolution behind its normalisation"):
+        OnnxModel(bf16(blur_package(tmp_path))).warm_up(16, 16)
+
+
+def test_a_processor_without_bf16_is_an_error(monkeypatch):
+    """OpenVINO would compute in fp32 there, and not say so."""
+    openvino = import_openvino()
+
+    class Older(openvino.Core):
+        def get_property(self, device, name):
+            told = {"OPTIMIZATION_CAPABILITIES": ["FP32", "INT8"], "FULL_DEVICE_NAME": "An Older Processor "}
+            return told[name]
+
+    monkeypatch.setattr(openvino, "Core", Older)
+    with pytest.raises(ModelError, match=r"this processor \(An Older Processor\) does not compute in bf16. Write prec"):
+        OnnxModel(bf16(load_package("nuclei-demo")))
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda", "tensorrt"])
+def test_bf16_is_refused_where_nothing_computes_in_it(provider):
+    with pytest.raises(ModelError, match=f"bf16 .* OpenVINO only, and provider is '{provider}'. Write provider: auto"):
+        OnnxModel(bf16(load_package("nuclei-demo")), provider)
 
 
 # ---------------------------------------------------------------------------------------------- failures

@@ -87,6 +87,9 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="The folder of a training.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the package; replaces one that is there.", show_default=False)],
     *,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Also measured in bfloat16, for newer CPUs with OpenVINO.")
+    ] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Also with weights in half precision, for GPUs.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Also quantised to 8 bits, for CPUs.")] = False,
     score_it: Annotated[bool, typer.Option("--score/--no-score", help="Score it on the recipe's test part.")] = True,
@@ -98,7 +101,7 @@ def export(
     exporting = _training_side("export")
     package = exporting.export_checkpoint(checkpoint, out)
     recipe = _recipe_of_training(checkpoint)
-    precisions = [name for name, asked in (("fp16", fp16), ("int8", int8)) if asked]
+    precisions = [name for name, asked in (("bf16", bf16), ("fp16", fp16), ("int8", int8)) if asked]
     if score_it or precisions:
         recipe = _training_side("scoring").fitted(recipe, package.contract)
         parts = _parts_beside(_folder_of(checkpoint) / "recipe.yaml")
@@ -162,7 +165,13 @@ def verify(package: PackageName) -> None:
 
     warnings: dict[str, None] = {}
     for precision in _load(package).contract.precisions:
-        found = verify_package(_load(package, precision))
+        asked = _load(package, precision)
+        try:
+            predict = _predictor(asked) if precision == "bf16" else None
+        except ModelError as error:  # not every processor can
+            warnings[f"{asked.fingerprint} was not verified: {error}"] = None
+            continue
+        found = verify_package(asked, predict=predict)
         _say(
             f"{found.fingerprint}\n  the test output is reproduced: largest difference {found.max_difference:.3g} "
             f"{found.unit} (allowed: {found.allowed:.3g})"

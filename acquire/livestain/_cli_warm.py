@@ -16,7 +16,7 @@ def warm(
     model: Annotated[str, typer.Argument(help="A shipped model's name or a package's folder.", show_default=False)],
     size: Annotated[str, typer.Option(help="The camera's frame in pixels, WIDTHxHEIGHT.")] = "2048x2048",
     provider: Annotated[str, typer.Option(help="auto, cpu, cuda, tensorrt or openvino.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, where the package has it.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 or int8, where the package has it.")] = "fp32",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: all physical cores]")] = None,
 ) -> None:
     """Make a model ready for this machine, and say what a frame will cost.

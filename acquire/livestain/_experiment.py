@@ -108,10 +108,10 @@ class Stain(Written):
     channel
         Preset of the sequence whose planes the model takes.
     precision
-        Which of the package's weights to run. One that the package lacks is an error, never replaced by another.
+        Which of the package's precisions to run. One that the package lacks is an error, never replaced by another.
     provider
         Where to run it. "auto" takes the fastest of onnxruntime's that works; "openvino" is another engine for the CPU,
-        of the extra `openvino`. Any but "auto" that does not work is an error.
+        of the extra `openvino`, and the one that computes in bf16. Any but "auto" that does not work is an error.
     threads
         CPU threads; all physical cores if not given.
     max_tile_px
@@ -120,7 +120,7 @@ class Stain(Written):
 
     model: str
     channel: str
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
     provider: Literal["auto", "cpu", "cuda", "tensorrt", "openvino"] = "auto"
     threads: PositiveInt | None = None
     max_tile_px: PositiveInt = 2048

@@ -100,7 +100,7 @@ class OnnxModel:
     package : Package
         From ``livestain_models.package.load_package``.
     provider : {"auto", "cpu", "cuda", "tensorrt", "openvino"}
-        "auto" takes onnxruntime's fastest that works; any other is met or refused.
+        "auto" takes onnxruntime's fastest that works, or OpenVINO for bf16; any other is met or refused.
     threads : int or None
         Threads inside one operator; None takes all physical cores.
     max_tile_px : int
@@ -110,7 +110,8 @@ class OnnxModel:
     ------
     ModelError
         The weights are not the contract's, the graph is broken or breaks the contract, no runtime is
-        installed, the provider is not to be had, or a tile of this size is all halo.
+        installed, the provider is not to be had or does not compute in this precision, or a tile of this size is all
+        halo.
 
     Notes
     -----
@@ -294,7 +295,13 @@ class _Slot:
 
 
 def _open(content: bytes, package: Package, provider: str, threads: int | None) -> Graph:
-    if provider == "openvino":
+    in_bf16 = package.precision == "bf16"
+    if in_bf16 and provider not in ("auto", "openvino"):
+        raise ModelError(
+            f"{package.fingerprint} is computed by OpenVINO only, and provider is {provider!r}. Write provider: auto, "
+            "or precision: fp32."
+        )
+    if provider == "openvino" or in_bf16:
         return OpenVinoGraph(content, package.fingerprint, package.precision, threads)
     return OnnxruntimeGraph(content, package.fingerprint, provider, threads)
 

@@ -6,10 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["UNSAID", "Contract", "Output", "Planes", "Precision", "Variant"]
+__all__ = ["UNSAID", "Contract", "OtherPrecision", "Output", "Planes", "Precision", "Variant"]
 
 Text = Annotated[str, Field(min_length=1)]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+OtherPrecision = Literal["bf16", "fp16", "int8"]
 UNSAID = "the package does not say"
 
 
@@ -93,10 +94,10 @@ class Variant(_Frozen):
 
     Parameters
     ----------
-    precision : {"fp16", "int8"}
+    precision : {"bf16", "fp16", "int8"}
         What the network's weights and activations are; normalisation and grey values stay in fp32.
     file : str
-        The ONNX file, beside rdf.yaml.
+        The ONNX file, beside rdf.yaml. For bf16 it is that of fp32: the runtime rounds while it computes.
     sha256 : str
         Of that file.
     parity : dict of str to float
@@ -106,7 +107,7 @@ class Variant(_Frozen):
         As the contract's, measured with this precision; empty where nobody did.
     """
 
-    precision: Literal["fp16", "int8"]
+    precision: OtherPrecision
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     parity: dict[str, float]

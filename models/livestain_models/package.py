@@ -20,6 +20,8 @@ from livestain_models.foreign import faults_in, read_foreign
 from livestain_models.verify import Verification, reproduce
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from livestain_models.contract import Precision
     from livestain_models.declared import Declared
 
@@ -41,8 +43,8 @@ class Package:
         What the model promises.
     weights : Path
         The ONNX file that runs.
-    precision : {"fp32", "fp16", "int8"}
-        Of these weights.
+    precision : {"fp32", "bf16", "fp16", "int8"}
+        Of these weights; "bf16" are those of fp32, computed in bfloat16.
     declared : Declared or None
         What a package made elsewhere wants done to frames; None for our own, whose graphs do all of it.
     """
@@ -74,8 +76,8 @@ def load_package(source: str | Path, precision: Precision = "fp32") -> Package:
     ----------
     source : str or Path
         A folder with an rdf.yaml or bioimageio.yaml, or the name of a package in the shipped zoo.
-    precision : {"fp32", "fp16", "int8"}
-        Which of the package's weights.
+    precision : {"fp32", "bf16", "fp16", "int8"}
+        Which of the package's precisions.
 
     Returns
     -------
@@ -198,7 +200,9 @@ def write_package(
     return load_package(folder)
 
 
-def verify_package(package: Package, *, tolerance_grey: int = 2) -> Verification:
+def verify_package(
+    package: Package, *, tolerance_grey: int = 2, predict: Callable[[np.ndarray], np.ndarray] | None = None
+) -> Verification:
     """Run the test input on the CPU and compare with the test output.
 
     Parameters
@@ -208,6 +212,9 @@ def verify_package(package: Package, *, tolerance_grey: int = 2) -> Verification
     tolerance_grey : int
         Largest difference, of 65535 grey levels, that another processor's rounding may bring to a package of
         our own; a variant may differ by its stated parity more. A package made elsewhere states its own.
+    predict : callable, optional
+        The prediction of (P, H, W) planes to hold against the test output. bf16 needs one: what runs by itself is
+        onnxruntime on the CPU, which does not compute in it.
 
     Returns
     -------
@@ -218,10 +225,14 @@ def verify_package(package: Package, *, tolerance_grey: int = 2) -> Verification
     ------
     ModelError
         A test tensor is missing or changed, the graph breaks the contract, or the output does not reproduce.
+    ValueError
+        bf16 without `predict`.
     """
     package = load_package(package.folder, package.precision)  # the weights may have changed since
+    if package.precision == "bf16" and predict is None:
+        raise ValueError(f"{package.fingerprint} is not computed by onnxruntime on the CPU: give what predicts in it.")
     file, description = read_description(package.folder)
-    return reproduce(package, file, description, tolerance_grey)
+    return reproduce(package, file, description, tolerance_grey, predict)
 
 
 def _folder_of(source: str | Path) -> Path:

@@ -1,7 +1,8 @@
 """The same network in fp16 or int8: its convolutions and what lies between them, never the grey values.
 
 Grey values go up to 65535 and fp16 ends at 65504, so everything before the first convolution (the cast from uint16,
-normalisation) and behind the last one (heads, rounding to grey levels) stays in fp32. Both graphs keep their
+normalisation) and behind the last one (heads, rounding to grey levels) stays in fp32. So does a convolution that takes
+the grey values themselves, as the stem of the fast network does to unfold and to average them. Both graphs keep their
 metadata and their free height and width, and run on any provider; whether they are faster there is to be measured.
 """
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["to_fp16", "to_int8"]
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+# Behind them a grey value is still one: they change type, order or shape.
+_GREY_STILL = frozenset({"Cast", "Concat", "Identity", "Pad", "Reshape", "Slice", "SpaceToDepth", "Split", "Transpose"})
 # They give a type of their own, or hold graphs of their own: left in fp32, with casts around them.
 _LEFT_ALONE = frozenset({"Cast", "ConstantOfShape", "If", "Loop", "Range", "Scan", "Shape"})
 # The last convolutions of a network are cheap and decide most of the difference: with the last one in fp32 the mean
@@ -46,14 +49,14 @@ def to_fp16(onnx_in: Path, onnx_out: Path) -> None:
     Raises
     ------
     ModelError
-        There is no convolution, or a weight is too large for fp16.
+        There is no convolution behind the normalisation, or a weight is too large for fp16.
     """
     model = _inferred(onnx_in)
     graph = model.graph
     floats = _float_tensors(graph)
     island = [node for node in _between_convolutions(graph) if node.op_type not in _LEFT_ALONE]
     if not island:
-        raise ModelError(f"{onnx_in} has no convolution, so there is nothing to put into fp16.")
+        raise ModelError(f"{onnx_in} has no convolution behind its normalisation, so nothing to put into fp16.")
     made = {name for node in island for name in node.output if name in floats}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     casts: list[onnx.NodeProto] = []
@@ -182,20 +185,22 @@ def _float_tensors(graph: Any) -> set[str]:
 
 def _between_convolutions(graph: Any) -> list[Any]:
     """Give the nodes that lie on a way from a convolution to a convolution, both ends included; in order."""
-    behind = _reached([*graph.node], lambda node: node.input, lambda node: node.output)
-    before = _reached([*reversed(graph.node)], lambda node: node.output, lambda node: node.input)
+    chosen = _convolutions(graph)
+    behind = _reached([*graph.node], chosen, lambda node: node.input, lambda node: node.output)
+    before = _reached([*reversed(graph.node)], chosen, lambda node: node.output, lambda node: node.input)
     return [node for node in graph.node if node.name in behind and node.name in before]
 
 
 def _inner_convolutions(graph: Any) -> list[str]:
     """Name the convolutions with at least two more on every way from them to the output."""
+    of_the_network = _convolutions(graph)
     fewest = {value.name: 0 for value in graph.output}  # convolutions still to come, by tensor
     chosen = []
     for node in reversed(graph.node):
         to_come = min((fewest[name] for name in node.output if name in fewest), default=None)
         if to_come is None:  # leads nowhere
             continue
-        is_convolution = node.op_type in _CONVOLUTIONS
+        is_convolution = node.name in of_the_network
         if is_convolution and to_come >= _LEFT_AT_THE_END:
             chosen.append(node.name)
         for name in node.input:
@@ -203,12 +208,21 @@ def _inner_convolutions(graph: Any) -> list[str]:
     return chosen
 
 
-def _reached(nodes: list[Any], entries: Any, exits: Any) -> set[str]:
+def _convolutions(graph: Any) -> set[str]:
+    """Name the convolutions that take what the network made, and not the grey values themselves."""
+    grey = {value.name for value in graph.input}
+    for node in graph.node:  # in the order in which they are computed
+        if node.op_type in _GREY_STILL and grey.intersection(node.input):
+            grey.update(node.output)
+    return {node.name for node in graph.node if node.op_type in _CONVOLUTIONS and node.input[0] not in grey}
+
+
+def _reached(nodes: list[Any], convolutions: set[str], entries: Any, exits: Any) -> set[str]:
     """Name the convolutions and all nodes that follow one, in the order given."""
     tensors: set[str] = set()
     found: set[str] = set()
     for node in nodes:
-        if node.op_type in _CONVOLUTIONS or tensors.intersection(entries(node)):
+        if node.name in convolutions or tensors.intersection(entries(node)):
             found.add(node.name)
             tensors.update(exits(node))
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -17,10 +18,12 @@ from livestain_models.package import Package, load_package
 from livestain_models.runtime import check_signature, open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["add_variant", "grey_difference"]
+    from livestain_models.contract import OtherPrecision
+
+__all__ = ["add_variant", "answer_difference", "grey_difference", "test_input_of"]
 
 
 def grey_difference(reference: Path, other: Path, inputs: Iterable[np.ndarray]) -> dict[str, float]:
@@ -43,10 +46,27 @@ def grey_difference(reference: Path, other: Path, inputs: Iterable[np.ndarray]) 
     ModelError
         A graph cannot be opened or run, or there was no input.
     """
-    sessions = [open_session(file.read_bytes(), str(file), "cpu") for file in (reference, other)]
+    ours, theirs = (partial(_answer, open_session(file.read_bytes(), str(file), "cpu")) for file in (reference, other))
+    return answer_difference(ours, theirs, inputs)
+
+
+def answer_difference(
+    reference: Callable[[np.ndarray], np.ndarray],
+    other: Callable[[np.ndarray], np.ndarray],
+    inputs: Iterable[np.ndarray],
+) -> dict[str, float]:
+    """Compare what two ways of running one network make of the same input.
+
+    Parameters
+    ----------
+    reference, other : callable
+        Each takes an input and gives stains in grey levels, both of the same shape.
+    inputs : iterable of np.ndarray
+        As for :func:`grey_difference`, which says what is returned and raised.
+    """
     worst, means = 0.0, []
     for planes in inputs:
-        ours, theirs = (_answer(session, planes).astype(np.float64) for session in sessions)
+        ours, theirs = (run(planes).astype(np.float64) for run in (reference, other))
         difference = np.abs(ours - theirs)
         worst = max(worst, float(difference.max()))
         means.append(float(difference.mean()))
@@ -57,7 +77,7 @@ def grey_difference(reference: Path, other: Path, inputs: Iterable[np.ndarray]) 
 
 def add_variant(
     package: Package,
-    precision: Literal["fp16", "int8"],
+    precision: OtherPrecision,
     weights: Path,
     parity: Mapping[str, float],
     scores: Mapping[str, float | str],
@@ -71,11 +91,12 @@ def add_variant(
     ----------
     package : Package
         One of our own.
-    precision : {"fp16", "int8"}
+    precision : {"bf16", "fp16", "int8"}
     weights : Path
-        The ONNX file; it is copied.
+        The ONNX file; it is copied. For bf16 it is the package's own, which stays where it is.
     parity : dict of str to float
-        From :func:`grey_difference`, over held-out frames and noise; the package's test input is added here.
+        From :func:`grey_difference`, over held-out frames and noise; the package's test input is added here. For bf16,
+        in which onnxruntime does not compute on a CPU, it is in it already.
     scores : dict of str to float or str
         Held-out scores of this precision.
 
@@ -95,10 +116,8 @@ def add_variant(
     content = weights.read_bytes()
     refuse_weights_outside(content, str(weights))
     check_signature(open_session(content, str(weights), "cpu"), package.contract, str(weights))
-    file, description = read_description(package.folder)
-    test_input = load_tensor(package.folder / str(dig(description["inputs"][0], "test_tensor", "source")))
-    own = grey_difference(package.weights, weights, [test_input])
-    name = f"weights-{precision}.onnx"
+    own = grey_difference(package.weights, weights, [test_input_of(package)])
+    name = package.weights.name if precision == "bf16" else f"weights-{precision}.onnx"
     variant = Variant(
         precision=precision,
         file=name,
@@ -115,9 +134,16 @@ def add_variant(
     card = package.folder / "README.md"
     if card.is_file():
         _write(card, with_variants(card.read_text(encoding="utf-8"), contract))
+    file, description = read_description(package.folder)
     description["config"]["livestain"] = contract.model_dump(mode="json")
     _write(file, yaml.safe_dump(description, sort_keys=False, allow_unicode=True, width=110))
     return load_package(package.folder, precision)
+
+
+def test_input_of(package: Package) -> np.ndarray:
+    """Load the input that a package proves itself on, (1, P, H, W)."""
+    _, description = read_description(package.folder)
+    return load_tensor(package.folder / str(dig(description["inputs"][0], "test_tensor", "source")))
 
 
 def _answer(session: Any, planes: np.ndarray) -> np.ndarray:

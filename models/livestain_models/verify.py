@@ -14,6 +14,7 @@ from livestain_models.foreign import faults_in
 from livestain_models.runtime import check_signature, open_session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from livestain_models.declared import Declared
@@ -24,7 +25,7 @@ __all__ = ["Verification", "reproduce"]
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How well the test output was reproduced, on the CPU.
+    """How well the test output was reproduced.
 
     Parameters
     ----------
@@ -67,7 +68,13 @@ class _Tolerance(BaseModel):
         )
 
 
-def reproduce(package: Package, file: Path, description: dict[str, Any], tolerance_grey: float) -> Verification:
+def reproduce(
+    package: Package,
+    file: Path,
+    description: dict[str, Any],
+    tolerance_grey: float,
+    predict: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Verification:
     """Run the test input and compare.
 
     Parameters
@@ -78,6 +85,8 @@ def reproduce(package: Package, file: Path, description: dict[str, Any], toleran
         Its description.
     tolerance_grey : float
         For packages of our own, in grey levels of 65535.
+    predict : callable, optional
+        The prediction of (P, H, W) planes to compare, for packages of our own; otherwise the graph is run.
 
     Returns
     -------
@@ -92,7 +101,7 @@ def reproduce(package: Package, file: Path, description: dict[str, Any], toleran
     session = open_session(package.weights.read_bytes(), package.fingerprint, "cpu")
     check_signature(session, package.contract, package.fingerprint, package.declared)
     if package.declared is None:
-        got = _run(session, given, file)
+        got = _run(session, given, file) if predict is None else predict(given[0])[None]
         tolerance = _Tolerance(
             absolute_tolerance=tolerance_grey + _stated_difference(package),
             relative_tolerance=0,
