@@ -6,7 +6,8 @@
 
 The network alone is run in a tight loop before and after, in this process; the offered rates are shares of what it
 did, so that they mean the same on every machine. The knee is the highest rate at which every frame was stained as it
-came. A model of several planes is offered stacks. The last line is one JSON object.
+came; with stacks the camera may not keep up with what is asked of it. A model of several planes is offered stacks. The
+last line is one JSON object.
 
 Runs are deleted at the very end: ext4 without a journal looks, for each new folder, through those deleted in the last
 minutes, which took more processor time than everything else that is done to write a plane.
@@ -124,7 +125,7 @@ def sweep(scratch: Path, source: Path, stain: Stain, seconds: float) -> dict[str
         "precision": stain.precision,
         "size_px": frames.shape[1],
         "alone_fps": {"before": round(before, 2), "after": round(after, 2)},
-        "knee_fps": max((row["offered_fps"] for row in rows if row["all_live"]), default=None),
+        "knee_fps": max((row["came_fps"] for row in rows if row["all_live"]), default=None),
         "most_live_fps": most,
         "most_live_of_alone": round(most / alone, 3),
         "rows": rows,
