@@ -101,7 +101,8 @@ def export(
     exporting = _training_side("export")
     package = exporting.export_checkpoint(checkpoint, out)
     recipe = _recipe_of_training(checkpoint)
-    precisions = [name for name, asked in (("bf16", bf16), ("fp16", fp16), ("int8", int8)) if asked]
+    # bf16 last: it alone depends on this computer.
+    precisions = [name for name, asked in (("fp16", fp16), ("int8", int8), ("bf16", bf16)) if asked]
     if score_it or precisions:
         recipe = _training_side("scoring").fitted(recipe, package.contract)
         parts = _parts_beside(_folder_of(checkpoint) / "recipe.yaml")

@@ -78,9 +78,11 @@ class OpenVinoGraph:
     Notes
     -----
     What a graph does not quantise is computed in fp32, fp16 weights too. Left to itself OpenVINO takes bfloat16 on
-    processors that have it and half precision on Arm, which is not what the package's scores were measured with. Asked
-    for bfloat16, it takes that for all before the last convolution, so the graph is cut: grey values and their
-    normalisation are computed in fp32 first. On a processor that lacks bfloat16 it would take fp32 and not say so.
+    processors that have it and half precision on Arm, which is not what the package's scores were measured with.
+
+    Asked for bfloat16, it takes that for all before the last convolution, so the graph is cut: grey values and their
+    normalisation are computed in fp32 first. Stains have the 8 bits that the last convolution gives. On a processor
+    that lacks bfloat16 OpenVINO would take fp32 and not say so.
     """
 
     def __init__(self, content: bytes, label: str, precision: Precision, threads: int | None) -> None:

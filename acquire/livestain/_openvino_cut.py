@@ -1,7 +1,8 @@
 """Cuts an OpenVINO graph in front of its network: grey values and normalisation on one side, convolutions on the other.
 
-Asked for bfloat16, OpenVINO rounds everything before the last convolution to its 8 bits, camera frames first: one part
-in 250, where a cell differs from the medium by a few in a hundred. Cut in two, the first part stays in fp32.
+Asked for bfloat16, OpenVINO rounds everything up to the last convolution to its 8 bits, camera frames first: one part
+in 250, where a cell differs from the medium by a few in a hundred. Cut in two, the first part stays in fp32. What the
+last convolution gives is still rounded: above grey level 32768 stains go in steps of 256.
 """
 
 from __future__ import annotations

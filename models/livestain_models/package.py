@@ -137,7 +137,7 @@ def _in_precision(package: Package, precision: Precision) -> Package:
     if variant is None:
         raise ModelError(
             f"{contract.id} has no {precision} weights; there are: {', '.join(contract.precisions)}. Write "
-            f"precision: {contract.precisions[-1]}, or add that precision to the package."
+            f"precision: fp32, or add that precision to the package."
         )
     contract = contract.model_copy(update={"weights_sha256": variant.sha256})
     return Package(package.folder, contract, package.folder / variant.file, precision)
