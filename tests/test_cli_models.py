@@ -147,7 +147,7 @@ def in_bf16(folder: Path) -> Path:
 def test_verify_computes_bf16_in_bf16(tmp_path: Path) -> None:
     said = models("verify", in_bf16(tmp_path / "model"))
     assert "bf16 sha256" in said
-    assert "allowed: 1e+03" in said
+    assert "grey levels (allowed: 1000)" in said
     assert said.count("the test output is reproduced") == 2
 
 
@@ -159,6 +159,13 @@ def test_verify_says_what_this_processor_cannot_tell(tmp_path: Path, monkeypatch
     said = models("verify", in_bf16(tmp_path / "model"))
     assert said.count("the test output is reproduced") == 1
     assert re.search(r"warning: .* bf16 sha256:\w+ was not verified: this processor does not compute in bf16.", said)
+
+
+def test_export_asks_for_bf16_before_it_begins(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livestain._openvino.processor_without_bf16", lambda: "An Older Processor")
+    said = refused("export", made.training, "--out", tmp_path / "package", "--bf16")
+    assert said.startswith("--bf16: this processor (An Older Processor) does not compute in bf16. Leave it out")
+    assert not (tmp_path / "package").exists()
 
 
 def test_verify_warns_of_what_a_package_leaves_unsaid(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_a_new_export_drops_the_precisions_of_the_old_one(tmp_path):
 
 def test_one_that_is_not_there_is_never_replaced_by_another(tmp_path):
     built = blur_package(tmp_path / "ours")
-    with pytest.raises(ModelError, match=r"test-model has no int8 weights; there are: fp32"):
+    with pytest.raises(ModelError, match=r"test-model has no int8; it has: fp32"):
         load_package(built.folder, "int8")
 
 

@@ -33,6 +33,9 @@ from livestain.measure.overview import overview_of
 from livestain.measure.summary import SummaryTable, summarised
 from livestain.measure.table import CELL_SCHEMA, CellTable, read_cells
 from livestain_models.package import load_package
+from livestain_models.variants import add_variant
+from tests import model_builders
+from tests.conftest import PIXEL_SIZE_UM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,6 +232,32 @@ def test_a_run_of_the_microscope(write_experiment: Callable[..., Path], identity
     before = {file.name: file.read_bytes() for file in (result.folder / "report").iterdir()}
     assert make_report(result.folder).read_text() == page.source, "the same folder gives the same report"
     assert {file.name: file.read_bytes() for file in (result.folder / "report").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("measured_in_it", "shown", "said"),
+    [
+        ({"pearson": 0.625}, "0.625", "fp16 differs from fp32 by 2.5 grey levels of 65535 on average, 70 at most"),
+        ({}, "0.875", "The scores below were measured in fp32; nobody measured them in fp16."),
+    ],
+    ids=["measured in it", "not measured in it"],
+)
+def test_the_scores_of_a_card_are_those_of_the_precision_that_ran(
+    write_experiment: Callable[..., Path],
+    tmp_path: Path,
+    measured_in_it: dict[str, float | str],
+    shown: str,
+    said: str,
+) -> None:
+    built = model_builders.package(tmp_path / "model", pixel_size_um=PIXEL_SIZE_UM, scores={"pearson": 0.875})
+    parity = {"parity_mean_grey": 2.5, "parity_max_grey": 70.0}
+    add_variant(built, "fp16", built.weights, parity, measured_in_it)
+    stains = [{"model": str(built.folder), "channel": "BF", "precision": "fp16"}]
+    experiment = load_experiment(write_experiment(stains=stains))
+    page = read(run_experiment(experiment, experiment.run_folder("run")).folder)
+    assert "fp16 on CPUExecutionProvider" in page.text
+    assert said in page.text
+    assert {"0.625", "0.875"} & set(page.cells) == {shown}
 
 
 def test_the_numbers_are_those_of_the_tables(measured: Path, page: Page) -> None:

@@ -107,7 +107,7 @@ def test_another_precision_is_run_and_said(write_experiment: Callable[..., Path]
     edit["config"]["livestain"]["pixel_size_um"] = PIXEL_SIZE_UM
     (ours.folder / "rdf.yaml").write_text(yaml.safe_dump(edit))
     stains = [{"model": str(ours.folder), "channel": "BF", "precision": "fp16"}]
-    with pytest.raises(ModelError, match="has no fp16 weights; there are: fp32"):
+    with pytest.raises(ModelError, match="has no fp16; it has: fp32"):
         checked(write_experiment(stains=stains))
     add_variant(load_package(ours.folder), "fp16", ours.weights, {"parity_max_grey": 0, "parity_mean_grey": 0}, {})
     assert "test-model@1 fp16 sha256:" in checked(write_experiment(stains=stains))

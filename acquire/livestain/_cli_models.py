@@ -98,6 +98,8 @@ def export(
 
     Example: livestain models export my-model-training --out my-model --int8
     """
+    if bf16:
+        _refuse_where_no_bf16_can_be_measured()
     exporting = _training_side("export")
     package = exporting.export_checkpoint(checkpoint, out)
     recipe = _recipe_of_training(checkpoint)
@@ -114,6 +116,15 @@ def export(
     for precision in precisions:
         package = _training_side("precisions").add_precision(package, precision, recipe, data, _predictor, _say)
     _show(package)
+
+
+def _refuse_where_no_bf16_can_be_measured() -> None:
+    from livestain._openvino import processor_without_bf16
+
+    if name := processor_without_bf16():
+        raise ModelError(
+            f"--bf16: this processor ({name}) does not compute in bf16. Leave it out, or export elsewhere."
+        )
 
 
 @app.command()
@@ -173,9 +184,10 @@ def verify(package: PackageName) -> None:
             warnings[f"{asked.fingerprint} was not verified: {error}"] = None
             continue
         found = verify_package(asked, predict=predict)
+        digits = ".0f" if found.unit == "grey levels" else ".3g"
         _say(
-            f"{found.fingerprint}\n  the test output is reproduced: largest difference {found.max_difference:.3g} "
-            f"{found.unit} (allowed: {found.allowed:.3g})"
+            f"{found.fingerprint}\n  the test output is reproduced: largest difference {found.max_difference:{digits}} "
+            f"{found.unit} (allowed: {found.allowed:{digits}})"
         )
         warnings |= dict.fromkeys(found.warnings)
     for warning in warnings:

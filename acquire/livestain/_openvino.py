@@ -10,14 +10,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from livestain._errors import ModelError
-from livestain._openvino_cut import cut_before_network
+from livestain._openvino_cut import cut_around_network
 
 if TYPE_CHECKING:
     import numpy as np
 
     from livestain_models.contract import Precision
 
-__all__ = ["OpenVinoGraph", "import_openvino"]
+__all__ = ["OpenVinoGraph", "import_openvino", "processor_without_bf16"]
 
 _ONNXRUNTIMES_NAMES = {"float32": "float", "float64": "double"}
 
@@ -45,6 +45,20 @@ def import_openvino() -> Any:
             f"OpenVINO, which provider: openvino and precision: bf16 ask for, does not import ({error}). Install it: "
             'pip install "livestain[openvino]"; or write provider: cpu and another precision.'
         ) from error
+
+
+def processor_without_bf16() -> str | None:
+    """Name this computer's processor if it does not compute in bfloat16; None if it does.
+
+    Raises
+    ------
+    ModelError
+        OpenVINO is not installed.
+    """
+    core = import_openvino().Core()
+    if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return None
+    return str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +94,9 @@ class OpenVinoGraph:
     What a graph does not quantise is computed in fp32, fp16 weights too. Left to itself OpenVINO takes bfloat16 on
     processors that have it and half precision on Arm, which is not what the package's scores were measured with.
 
-    Asked for bfloat16, it takes that for all before the last convolution, so the graph is cut: grey values and their
-    normalisation are computed in fp32 first. Stains have the 8 bits that the last convolution gives. On a processor
-    that lacks bfloat16 OpenVINO would take fp32 and not say so.
+    Asked for bfloat16, it takes that for all up to the last convolution's answer, so the graph is cut in three: grey
+    values and their normalisation, and the last convolutions and what makes stains of them, are computed in fp32. On a
+    processor that lacks bfloat16 OpenVINO would take fp32 and not say so.
     """
 
     def __init__(self, content: bytes, label: str, precision: Precision, threads: int | None) -> None:
@@ -92,10 +106,9 @@ class OpenVinoGraph:
         self._in_bf16 = precision == "bf16"
         self.provider = f"OpenVINO CPU {'fp32' if precision == 'fp16' else precision}"
         self._core = self._ov.Core()
-        if self._in_bf16 and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            name = self._core.get_property("CPU", "FULL_DEVICE_NAME")
+        if self._in_bf16 and (name := processor_without_bf16()):
             raise ModelError(
-                f"{label}: this processor ({name.strip()}) does not compute in bf16. Write precision: fp32, "
+                f"{label}: this processor ({name}) does not compute in bf16. Write precision: fp32, "
                 "or int8 where the package has it."
             )
         self._requests: list[Any] = []  # of the graph's parts, each on what the one before it has made
@@ -147,12 +160,14 @@ class OpenVinoGraph:
         """Give the graph, or what it is cut into, and what each is computed in."""
         if not self._in_bf16:
             return [(self._model, "f32")]
-        cut = cut_before_network(self._ov, self._model.clone())
+        cut = cut_around_network(self._ov, self._model.clone())
         if cut is None:
             raise ModelError(
-                f"{self._label} has no convolution behind its normalisation, so nothing to compute in bf16."
+                f"{self._label} has no convolution between its normalisation and its last one, so nothing to compute "
+                "in bf16. Write precision: fp32."
             )
-        return [(cut[0], "f32"), (cut[1], "bf16")]
+        before, network, last = cut
+        return [(before, "f32"), (network, "bf16"), (last, "f32")]
 
     def _compiled(self, model: Any, arithmetic: str) -> Any:
         settings = self._settings | {"INFERENCE_PRECISION_HINT": arithmetic}

@@ -1,8 +1,8 @@
-"""Cuts an OpenVINO graph in front of its network: grey values and normalisation on one side, convolutions on the other.
+"""Cuts an OpenVINO graph around its network: grey values before and after it on their own, convolutions between.
 
-Asked for bfloat16, OpenVINO rounds everything up to the last convolution to its 8 bits, camera frames first: one part
-in 250, where a cell differs from the medium by a few in a hundred. Cut in two, the first part stays in fp32. What the
-last convolution gives is still rounded: above grey level 32768 stains go in steps of 256.
+Asked for bfloat16, OpenVINO rounds everything up to the last convolution's answer to its 8 bits. Camera frames first:
+one part in 250, where a cell differs from the medium by a few in a hundred. Stains last: above grey level 32768 they
+would go in steps of 256. Cut in three, the first and the last part stay in fp32.
 """
 
 from __future__ import annotations
@@ -13,19 +13,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["cut_before_network"]
+__all__ = ["cut_around_network"]
 
 _CONVOLUTIONS = frozenset(
     {"Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData"}
 )
 # Behind them a grey value is still one: they change type, order or shape.
 _GREY_STILL = frozenset(
-    {"Concat", "Convert", "Pad", "Reshape", "Slice", "SpaceToDepth", "Split", "StridedSlice", "Transpose"}
+    {
+        "Concat",
+        "Convert",
+        "Gather",
+        "Pad",
+        "Reshape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "StridedSlice",
+        "Transpose",
+        "Unsqueeze",
+        "VariadicSplit",
+    }
 )
 
 
-def cut_before_network(ov: Any, model: Any) -> tuple[Any, Any] | None:
-    """Cut a graph of fixed shape where its convolutions begin; those that take grey values themselves do not count.
+def cut_around_network(ov: Any, model: Any) -> tuple[Any, Any, Any] | None:
+    """Cut a graph of fixed shape where its convolutions begin, and before the last of them.
+
+    Convolutions that take grey values themselves belong to what comes before.
 
     Parameters
     ----------
@@ -37,35 +53,44 @@ def cut_before_network(ov: Any, model: Any) -> tuple[Any, Any] | None:
     Returns
     -------
     tuple of openvino.Model or None
-        What comes before, and the network, whose inputs are the outputs of the first, in the same order. None if
-        there is no network.
+        What comes before, the network, and its last convolutions with all that follows. The inputs of each are the
+        outputs of the one before, in the same order. None if nothing is left for the network.
     """
     folding = importlib.import_module("openvino.passes")  # shapes that are computed become numbers, and are not cut
     manager = folding.Manager()
     manager.register_pass(folding.ConstantFolding())
     manager.run_passes(model)
-    network = _network(model)
+    network, last = _network(model), _last(model)
+    if network <= last:
+        return None
+    before, rest = _cut(ov, model, network, None)
+    return before, *_cut(ov, rest, last, "bf16")
+
+
+def _cut(ov: Any, model: Any, behind: set[str], handed_on: str | None) -> tuple[Any, Any]:
+    """Make two models of one: ``behind`` is the second. What was computed is handed on in the given type."""
+    operators = importlib.import_module("openvino.opset13")
     fixed = _fixed(model)
     crossing: dict[tuple[str, int], tuple[Any, list[Any]]] = {}
     for node in model.get_ordered_ops():
-        if node.get_friendly_name() not in network:
+        if node.get_friendly_name() not in behind:
             continue
         for port in node.inputs():
             source = port.get_source_output()
             name = source.get_node().get_friendly_name()
-            if name not in network and name not in fixed:
+            if name not in behind and name not in fixed:
                 crossing.setdefault((name, source.get_index()), (source, []))[1].append(port)
-    if not crossing:
-        return None
-    operators = importlib.import_module("openvino.opset13")
-    given = []
+    results, parameters = [], []
     for source, ports in crossing.values():
-        parameter = operators.parameter(source.get_shape(), source.get_element_type())
-        given.append(parameter)
+        computed = source.get_node().get_type_name() != "Parameter"
+        given = operators.convert(source, handed_on).output(0) if handed_on and computed else source
+        parameter = operators.parameter(given.get_shape(), given.get_element_type())
+        taken = operators.convert(parameter, source.get_element_type()) if handed_on and computed else parameter
         for port in ports:
-            port.replace_source_output(parameter.output(0))
-    results = [operators.result(source) for source, _ in crossing.values()]
-    return ov.Model(results, model.get_parameters(), "before"), ov.Model(model.get_results(), given, "network")
+            port.replace_source_output(taken.output(0))
+        results.append(operators.result(given))
+        parameters.append(parameter)
+    return ov.Model(results, model.get_parameters(), "first"), ov.Model(model.get_results(), parameters, "second")
 
 
 def _network(model: Any) -> set[str]:
@@ -79,6 +104,22 @@ def _network(model: Any) -> set[str]:
         if found.intersection(sources) or (kind in _CONVOLUTIONS and sources[0] not in grey):
             found.add(name)
     return found
+
+
+def _last(model: Any) -> set[str]:
+    """Name the convolutions behind which there is none, and all that follows them."""
+    to_come: set[str] = set()  # nodes with a convolution behind them
+    last: set[str] = set()
+    for node in reversed(model.get_ordered_ops()):
+        name, kind = node.get_friendly_name(), node.get_type_name()
+        if kind in _CONVOLUTIONS and name not in to_come:
+            last.add(name)
+        if kind in _CONVOLUTIONS or name in to_come:
+            to_come.update(_sources(node))
+    for node in model.get_ordered_ops():
+        if last.intersection(_sources(node)):
+            last.add(node.get_friendly_name())
+    return last
 
 
 def _fixed(model: Any) -> set[str]:

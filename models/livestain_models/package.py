@@ -136,7 +136,7 @@ def _in_precision(package: Package, precision: Precision) -> Package:
     variant = next((one for one in contract.variants if one.precision == precision), None)
     if variant is None:
         raise ModelError(
-            f"{contract.id} has no {precision} weights; there are: {', '.join(contract.precisions)}. Write "
+            f"{contract.id} has no {precision}; it has: {', '.join(contract.precisions)}. Write "
             f"precision: fp32, or add that precision to the package."
         )
     contract = contract.model_copy(update={"weights_sha256": variant.sha256})

@@ -28,7 +28,22 @@ __all__ = ["to_fp16", "to_int8"]
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 # Behind them a grey value is still one: they change type, order or shape.
-_GREY_STILL = frozenset({"Cast", "Concat", "Identity", "Pad", "Reshape", "Slice", "SpaceToDepth", "Split", "Transpose"})
+_GREY_STILL = frozenset(
+    {
+        "Cast",
+        "Concat",
+        "Gather",
+        "Identity",
+        "Pad",
+        "Reshape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
 # They give a type of their own, or hold graphs of their own: left in fp32, with casts around them.
 _LEFT_ALONE = frozenset({"Cast", "ConstantOfShape", "If", "Loop", "Range", "Scan", "Shape"})
 # The last convolutions of a network are cheap and decide most of the difference: with the last one in fp32 the mean

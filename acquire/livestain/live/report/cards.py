@@ -106,7 +106,10 @@ def _card(run: RunFolder, told: Told, i: int, stain: Mapping[str, Any], provenan
             "Its card would describe another model, so it is not shown; install the version above to see it."
         )
         return Card(name, tuple(facts), (), tuple(notes))
-    return Card(name, (*facts, *_of_package(package)), score_rows(package.contract), tuple(notes))
+    contract, differs = _as_it_ran(package)
+    if differs and contract is package.contract:
+        notes.append(f"The scores below were measured in fp32; nobody measured them in {precision}.")
+    return Card(name, (*facts, *differs, *_of_package(package)), score_rows(contract), tuple(notes))
 
 
 def _package(stain: Mapping[str, Any], precision: Any) -> Package | str:
@@ -114,6 +117,25 @@ def _package(stain: Mapping[str, Any], precision: Any) -> Package | str:
         return load_package(str(stain.get("model")), precision)
     except (ModelError, OSError) as error:
         return str(error)
+
+
+def _as_it_ran(package: Package) -> tuple[Contract, list[tuple[str, str]]]:
+    """Give the contract with the scores of the precision that ran, where it has them, and its difference to fp32."""
+    contract = package.contract
+    variant = next((one for one in contract.variants if one.precision == package.precision), None)
+    if variant is None:
+        return contract, []
+    mean, most = (variant.parity.get(f"parity_{which}_grey") for which in ("mean", "max"))
+    said = [
+        f"{mean:.3g} grey levels of 65535 on average" if mean is not None else "",
+        f"{most:.0f} at most" if most is not None else "",
+    ]
+    differs = [
+        (f"{variant.precision} differs from fp32 by", ", ".join(filter(None, said)) or "the package does not say")
+    ]
+    if variant.scores:
+        contract = contract.model_copy(update={"scores": variant.scores})
+    return contract, differs
 
 
 def _of_package(package: Package) -> list[tuple[str, str]]:
