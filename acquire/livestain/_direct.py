@@ -8,6 +8,7 @@ writes a file in one piece and through the page cache, so here it only encodes, 
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import threading
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["DirectPlanes", "can_write_directly"]
 
 _BLOCK_BYTES = 4096  # what addresses, lengths and offsets are multiples of; no drive's blocks are larger
-_THREADS = min(4, os.cpu_count() or 1)
+# What is written at once: more than there are cores, since it mostly waits for the drive; but memory is held for each.
+_MOST_THREADS, _MOST_BYTES = 8, 32 << 20
 
 
 def can_write_directly(folder: Path) -> bool:
@@ -63,9 +65,11 @@ class DirectPlanes:
         self._metadata = {**metadata, "shape": plane}
         self._key = "c/" + "/".join("0" for _ in plane)
         self._own = threading.local()  # each thread's encoder and buffer
-        self._threads = ThreadPoolExecutor(_THREADS, "livestain-disk")
+        plane_bytes = math.prod(plane) * np.dtype(metadata["data_type"]).itemsize
+        threads = max(2, min(_MOST_THREADS, _MOST_BYTES // plane_bytes))
+        self._threads = ThreadPoolExecutor(threads, "livestain-disk")
         # Threads, encoders and buffers are made now: that takes as long as a commit, and the first frame would wait.
-        for begun in [self._threads.submit(self._prepare) for _ in range(_THREADS)]:
+        for begun in [self._threads.submit(self._prepare) for _ in range(threads)]:
             begun.result()
 
     def write(self, file: Path, plane: NDArray[Any]) -> Future[None]:
