@@ -96,6 +96,40 @@ def two_stains_graph(planes: int = 1) -> onnx.ModelProto:
     )
 
 
+def residual_graph() -> onnx.ModelProto:
+    """First stain: the plane, with what three convolutions that are all zero add to it. Second: it, through two ones."""
+
+    def convolution(given: str, kernel: str, result: str) -> onnx.NodeProto:
+        return helper.make_node("Conv", [given, kernel], [result], pads=[1, 1, 1, 1])
+
+    one = np.zeros((1, 1, 3, 3), np.float32)
+    one[..., 1, 1] = 1
+    return graph(
+        [
+            _cast("planes", "real", TensorProto.FLOAT),
+            helper.make_node("Mul", ["real", "small"], ["normalised"]),
+            convolution("normalised", "one", "first"),
+            helper.make_node("Relu", ["first"], ["kept"]),
+            convolution("kept", "one", "second"),
+            helper.make_node("Relu", ["second"], ["deep"]),
+            convolution("deep", "zero", "third"),
+            helper.make_node("Add", ["normalised", "third"], ["whole"]),
+            convolution("kept", "one", "early"),
+            helper.make_node("Concat", ["whole", "early"], ["both"], axis=1),
+            helper.make_node("Mul", ["both", "large"], ["grey"]),
+            helper.make_node("Round", ["grey"], ["rounded"]),
+            _cast("rounded", "stains", TensorProto.UINT16),
+        ],
+        stains=2,
+        constants={
+            "one": one,
+            "zero": np.zeros_like(one),
+            "small": np.array(1 / 65536, np.float32),
+            "large": np.array(65536, np.float32),
+        },
+    )
+
+
 def fragile_graph() -> onnx.ModelProto:
     """Identity, but the run fails when the first pixel of the frame is 666 (a Gather out of range)."""
     return graph(
@@ -173,6 +207,11 @@ def answer(model: onnx.ModelProto, given: np.ndarray) -> np.ndarray:
 
 def blur_package(folder: Path) -> Package:
     return package(folder, blur_graph(), halo_px=1)
+
+
+def residual_package(folder: Path) -> Package:
+    outputs = (Output(name="Whole", meaning="grey value"), Output(name="Early", meaning="grey value"))
+    return package(folder, residual_graph(), outputs=outputs, halo_px=3)
 
 
 def grid_package(folder: Path, cell_px: int = 4) -> Package:

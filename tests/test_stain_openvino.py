@@ -32,6 +32,7 @@ from tests.model_builders import (
     grid_package,
     identity_graph,
     package,
+    residual_package,
     two_stains_graph,
     two_stains_package,
     z_stack_package,
@@ -229,6 +230,15 @@ def test_the_network_runs_in_bf16_and_what_lies_around_it_in_fp32(name):
     assert 0 < np.abs(got - fp32).mean() <= BF16_MEAN_GREY
     for rounded, whole in zip(got, fp32, strict=True):
         assert np.unique(rounded).size > 0.9 * np.unique(whole).size
+
+
+@pytest.mark.usefixtures("computes_in_bf16")
+def test_what_goes_round_the_network_is_not_rounded(tmp_path):
+    """And of two last convolutions, one may lie deeper than the other."""
+    planes = noise(1, 40, 56) // 2  # the graph does not clip
+    whole, early = OnnxModel(bf16(residual_package(tmp_path)), threads=1).predict(planes).planes.astype(int)
+    assert (whole == planes[0]).all()
+    assert 0 < np.abs(early - planes[0]).max() <= 64  # half of the last of 8 bits
 
 
 @pytest.mark.usefixtures("computes_in_bf16")

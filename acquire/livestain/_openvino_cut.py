@@ -68,7 +68,7 @@ def cut_around_network(ov: Any, model: Any) -> tuple[Any, Any, Any] | None:
 
 
 def _cut(ov: Any, model: Any, behind: set[str], handed_on: str | None) -> tuple[Any, Any]:
-    """Make two models of one: ``behind`` is the second. What was computed is handed on in the given type."""
+    """Make two models of one: ``behind`` is the second. Reals that were computed are handed on in the given type."""
     operators = importlib.import_module("openvino.opset13")
     fixed = _fixed(model)
     crossing: dict[tuple[str, int], tuple[Any, list[Any]]] = {}
@@ -82,10 +82,10 @@ def _cut(ov: Any, model: Any, behind: set[str], handed_on: str | None) -> tuple[
                 crossing.setdefault((name, source.get_index()), (source, []))[1].append(port)
     results, parameters = [], []
     for source, ports in crossing.values():
-        computed = source.get_node().get_type_name() != "Parameter"
+        computed = source.get_node().get_type_name() != "Parameter" and source.get_element_type() == ov.Type.f32
         given = operators.convert(source, handed_on).output(0) if handed_on and computed else source
         parameter = operators.parameter(given.get_shape(), given.get_element_type())
-        taken = operators.convert(parameter, source.get_element_type()) if handed_on and computed else parameter
+        taken = parameter if given is source else operators.convert(parameter, source.get_element_type())
         for port in ports:
             port.replace_source_output(taken.output(0))
         results.append(operators.result(given))
