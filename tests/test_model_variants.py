@@ -104,8 +104,13 @@ def test_the_graph_keeps_what_it_promised(graphs, precision):
         stains = answer(graphs[precision], np.full(shape, 9, np.uint16))
         assert stains.shape == answer(graphs["fp32"], np.full(shape, 9, np.uint16)).shape
         assert stains.shape[2:] == shape[2:]
-    kinds = {tensor.data_type for tensor in after.graph.initializer if len(tensor.dims) == 4}
-    assert kinds == {"fp16": {TensorProto.FLOAT16}, "int8": {TensorProto.INT8, TensorProto.FLOAT}}[precision]
+    background = {node.input[1] for node in convolutions(after.graph, of_grey_values=True)}
+    assert len(background) == 1
+    weights = [tensor for tensor in after.graph.initializer if len(tensor.dims) == 4 and tensor.name not in background]
+    assert {tensor.data_type for tensor in weights} == {
+        "fp16": {TensorProto.FLOAT16},
+        "int8": {TensorProto.INT8, TensorProto.FLOAT},
+    }[precision]
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
@@ -132,8 +137,14 @@ def test_only_the_network_is_in_fp16(graphs):
     for node in model.graph.node:
         if node.op_type in {"AveragePool", "Div", "Round", "Clip"}:
             assert TensorProto.FLOAT16 not in [types.get(name) for name in node.output], node.op_type
-        if node.op_type == "Conv":
-            assert types[node.output[0]] == TensorProto.FLOAT16
+    for grey, kind in ((True, TensorProto.FLOAT), (False, TensorProto.FLOAT16)):
+        assert {types[node.output[0]] for node in convolutions(model.graph, of_grey_values=grey)} == {kind}
+
+
+def convolutions(graph, *, of_grey_values):
+    """Those that average the camera's grey values, or those of the network."""
+    grey = {node.output[0] for node in graph.node if node.op_type == "Cast" and node.input[0] == "planes"}
+    return [node for node in graph.node if node.op_type == "Conv" and (node.input[0] in grey) == of_grey_values]
 
 
 @pytest.mark.parametrize("convert", ["fp16", "int8"])
