@@ -26,8 +26,8 @@ import numpy as np
 
 from benchmarks.latency import machine
 from benchmarks.packages import frames, with_precisions
-from livestain._openvino import import_openvino
 from livestain._stain import OnnxModel
+from livestain.runtimes.openvino import import_openvino
 from livestain_models.package import load_package
 from livestain_models.runtime import import_onnxruntime
 

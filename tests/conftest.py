@@ -46,7 +46,7 @@ def computes_in_bf16() -> None:
     """Skip where OpenVINO is not installed, or the processor does not compute in bfloat16."""
     if importlib.util.find_spec("openvino") is None:
         pytest.skip("OpenVINO is an extra")
-    from livestain._openvino import import_openvino
+    from livestain.runtimes.openvino import import_openvino
 
     if "BF16" not in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor does not compute in bfloat16")

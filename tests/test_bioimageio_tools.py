@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from livestain_models.package import load_package, verify_package, zoo
+from livestain_models.package import load_package, zoo
 from livestain_models.processing import Around, operations_in, run_operations
 from livestain_models.tensors import OURS as LAYOUT
+from livestain_models.verify import verify_package
 from tests.model_builders import doubling_graph, foreign_package
 
 _SCRIPT = """

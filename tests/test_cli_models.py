@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from livestain import _cli_models
-from livestain._cli import app
 from livestain._errors import LivestainError, ModelError
+from livestain.cli import models as cli_models
+from livestain.cli import recipes
+from livestain.cli.main import app
 from livestain_models.package import load_package
 from livestain_models.variants import add_variant
 from tests import model_builders
@@ -155,14 +156,14 @@ def test_verify_says_what_this_processor_cannot_tell(tmp_path: Path, monkeypatch
     def older_processor(package: Package) -> None:
         raise ModelError(f"this processor does not compute in {package.precision}.")
 
-    monkeypatch.setattr(_cli_models, "_predictor", older_processor)
+    monkeypatch.setattr(cli_models, "_predictor", older_processor)
     said = models("verify", in_bf16(tmp_path / "model"))
     assert said.count("the test output is reproduced") == 1
     assert re.search(r"warning: .* bf16 sha256:\w+ was not verified: this processor does not compute in bf16.", said)
 
 
 def test_export_asks_for_bf16_before_it_begins(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("livestain._openvino.processor_without_bf16", lambda: "An Older Processor")
+    monkeypatch.setattr("livestain.runtimes.openvino.processor_without_bf16", lambda: "An Older Processor")
     said = refused("export", made.training, "--out", tmp_path / "package", "--bf16")
     assert said.startswith("--bf16: this processor (An Older Processor) does not compute in bf16. Leave it out")
     assert not (tmp_path / "package").exists()
@@ -310,11 +311,11 @@ def test_a_fault_of_ours_is_not_taken_for_a_missing_extra(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(importlib, "import_module", without)
     with pytest.raises(ModuleNotFoundError):
-        _cli_models._training_side("train")
+        recipes.training_side("train")
 
 
 def test_every_command_explains_itself_with_an_example() -> None:
-    commands = [command.name or command.callback.__name__ for command in _cli_models.app.registered_commands]  # type: ignore[union-attr]
+    commands = [command.name or command.callback.__name__ for command in cli_models.app.registered_commands]  # type: ignore[union-attr]
     assert len(commands) >= 9
     for command in commands:
         assert f"Example: livestain models {command}" in models(command, "--help")

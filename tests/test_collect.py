@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 import tifffile
 
-from livestain import _pairs_checker
-from livestain._collect import collect, look_again
 from livestain._errors import ExperimentError, LivestainError, RigError, StoreError
-from livestain._pair_check import PairCheck, is_empty, saturated_share
-from livestain._pairs_display import PairsDisplay
-from livestain._pairs_places import check_places
-from livestain._pairs_plan import plan_pairs
-from livestain._pairs_report import judge
 from livestain._prepare import prepare
 from livestain._reading import load_experiment
-from livestain._report import OwnConsole
 from livestain._shipped import shipped_folder
+from livestain.cli.terminal import OwnConsole
+from livestain.pairs import checker as pairs_checker
+from livestain.pairs.collect import collect, look_again
+from livestain.pairs.display import PairsDisplay
+from livestain.pairs.pair_check import PairCheck, is_empty, saturated_share
+from livestain.pairs.places import check_places
+from livestain.pairs.plan import plan_pairs
+from livestain.pairs.report import judge
 from livestain.simulate._microscope import Microscope
 from livestain.simulate._settings import Settings
 from livestain_models.data import Registration, read_fields
@@ -332,7 +332,7 @@ def test_ctrl_c_while_the_last_pairs_are_looked_at_says_how_to_go_on(
 
     listener = Quiet()
     with monkeypatch.context() as patched:
-        patched.setattr("livestain._collect._finish", interrupted)
+        patched.setattr("livestain.pairs.collect._finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             collect(load_experiment(written(rig=SMALL)), tmp_path / "pairs" / "run", listener)
     assert any("livestain collect" in sentence for sentence in listener.warnings)
@@ -357,7 +357,7 @@ def test_a_check_that_fails_costs_no_image_and_can_be_made_again(
     def broken(*planes: Any, **more: Any) -> PairCheck:
         raise ValueError("a fault of ours")
 
-    monkeypatch.setattr(_pairs_checker, "check_pair", broken)
+    monkeypatch.setattr(pairs_checker, "check_pair", broken)
     with pytest.raises(LivestainError, match=r"a fault of ours.*safe.*livestain collect"):
         collect_quietly(written(rig=SMALL, stage_positions=PLACES[:2]), tmp_path)
     monkeypatch.undo()
@@ -375,7 +375,7 @@ def test_ctrl_c_while_pairs_are_looked_at_leaves_the_rest_for_later(
         time.sleep(0.5)
         return check(image, "matches")
 
-    monkeypatch.setattr(_pairs_checker, "check_pair", slow)
+    monkeypatch.setattr(pairs_checker, "check_pair", slow)
     path = written(rig=SMALL, stage_positions=PLACES[:4])
     found = collect(load_experiment(path), tmp_path / "pairs" / "run", Hurried())
     assert set(found.report.left_out.values()) == {"not looked at"}

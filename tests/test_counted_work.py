@@ -9,9 +9,9 @@ import numpy as np
 from livestain._engine import TappedEngine
 from livestain._images import Images
 from livestain._journal import Journal
-from livestain._onnxruntime import OnnxruntimeGraph
 from livestain._reading import load_experiment
 from livestain._session import run_experiment
+from livestain.runtimes.onnxruntime import OnnxruntimeGraph
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,11 +18,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from livestain._cli import app
 from livestain._demo import demo_experiment, demo_picture
 from livestain._experiment import Experiment, Rig
 from livestain._reading import load_experiment
 from livestain._session import run_experiment
+from livestain.cli.main import app
 from livestain_models.recipe import Data, Recipe, load_recipe
 from tests import documents, training_pairs
 from tests.documents import RESULTS, RIG_GUIDE, ROOT, Block, words

@@ -12,11 +12,11 @@ import typer
 from typer.testing import CliRunner
 from useq import MDAEvent
 
-from livestain._cli import app
 from livestain._engine import _journal_meta
 from livestain._experiment import Measure, Optics, Output, Rig, Stain
 from livestain._frame import Frame, Job, Place, Stained
 from livestain._lines import missing_line, raw_line, stain_line, stained_line
+from livestain.cli.main import app
 from livestain.measure.summary import SUMMARY_SCHEMA
 from livestain.measure.table import CELL_SCHEMA
 from livestain_models.recipe import Recipe

@@ -10,11 +10,11 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from livestain._cli import app
 from livestain._errors import LivestainError, StoreError
 from livestain._layout import Image
 from livestain._measure_run import measure_run
 from livestain._standing import standing_of
+from livestain.cli.main import app
 from livestain.measure.ctc import read_ctc
 from livestain.measure.products import write_ctc
 from livestain.measure.saved import forget, is_finished

@@ -15,7 +15,8 @@ from onnx import TensorProto, external_data_helper, helper
 
 from livestain_models._errors import ModelError
 from livestain_models._onnx_file import refuse_weights_outside
-from livestain_models.package import load_package, verify_package
+from livestain_models.package import load_package
+from livestain_models.verify import verify_package
 from tests.model_builders import doubling_graph, float_graph, foreign_package, graph, package
 
 

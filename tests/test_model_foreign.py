@@ -9,8 +9,9 @@ from onnx import TensorProto, helper
 
 from livestain._errors import ModelError
 from livestain._stain import OnnxModel
-from livestain_models.package import load_package, verify_package
+from livestain_models.package import load_package
 from livestain_models.tensors import TensorLayout
+from livestain_models.verify import verify_package
 from tests.model_builders import doubling_graph, float_blur_graph, float_graph, foreign_axes, foreign_package
 
 NORMALISE = [{"id": "zero_mean_unit_variance", "kwargs": {"axes": ["x", "y"]}}]

@@ -17,10 +17,11 @@ from livestain_models.deployed import Deployed, build_network, reach_px
 from livestain_models.export import export_onnx, parity
 from livestain_models.heads import CLASSES, DEVIATION_RANGE, STAIN_RANGE, Heads
 from livestain_models.normalise import FieldContrast, LocalContrast, local_contrast
-from livestain_models.package import verify_package, write_package
+from livestain_models.package import write_package
 from livestain_models.recipe import Network
 from livestain_models.unet import UNet
 from livestain_models.validation import precise_batchnorm
+from livestain_models.verify import verify_package
 from tests.model_builders import contract
 
 if TYPE_CHECKING:

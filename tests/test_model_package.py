@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from livestain_models._errors import ModelError
-from livestain_models.package import load_package, verify_package, write_package, zoo
+from livestain_models.package import load_package, write_package, zoo
+from livestain_models.verify import verify_package
 from tests.model_builders import blur_package, fragile_graph, package, two_stains_package, z_stack_package
 
 

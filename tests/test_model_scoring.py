@@ -12,13 +12,14 @@ from livestain._stain import OnnxModel
 from livestain_models._errors import DataError, ModelError
 from livestain_models.export import export_checkpoint, with_scores
 from livestain_models.heads import STAIN_RANGE
-from livestain_models.package import load_package, verify_package
+from livestain_models.package import load_package
 from livestain_models.precisions import add_precision
 from livestain_models.prepared import prepare
 from livestain_models.recipe import Recipe, load_recipe
 from livestain_models.score_fields import score_fields
 from livestain_models.scoring import fitted, on_all, on_test_part
 from livestain_models.train import train
+from livestain_models.verify import verify_package
 from tests.training_pairs import PIXEL_SIZE_UM, write_pairs, write_recipe
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from livestain_models import checkpoint as checkpoints
 from livestain_models._errors import DataError, LivestainError, ModelError, RecipeError
 from livestain_models._training_folder import BEST, LAST
 from livestain_models.export import export_checkpoint
-from livestain_models.package import verify_package
 from livestain_models.recipe import Recipe, load_recipe
 from livestain_models.train import train
+from livestain_models.verify import verify_package
 from tests.training_pairs import recipe, write_pairs, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,11 +18,12 @@ from livestain._stain import OnnxModel
 from livestain.simulate import Microscope, Settings
 from livestain_models.card import card_of, describe_package
 from livestain_models.contract import Output, Variant
-from livestain_models.package import load_package, verify_package
+from livestain_models.package import load_package
 from livestain_models.quantise import to_fp16, to_int8
 from livestain_models.runtime import open_session
 from livestain_models.score import pearson
 from livestain_models.variants import add_variant, grey_difference
+from livestain_models.verify import verify_package
 from tests.model_builders import (
     blur_graph,
     blur_package,

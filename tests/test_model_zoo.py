@@ -11,9 +11,10 @@ from scipy.ndimage import mean
 from livestain._stain import OnnxModel
 from livestain.simulate import Microscope, Settings
 from livestain_models.objects import match_cells, segment_map
-from livestain_models.package import load_package, verify_package, zoo
+from livestain_models.package import load_package, zoo
 from livestain_models.score import pearson
 from livestain_models.train_zoo import PACKAGES
+from livestain_models.verify import verify_package
 
 if TYPE_CHECKING:
     from livestain_models.contract import Contract

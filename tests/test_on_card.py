@@ -15,13 +15,13 @@ import platformdirs
 import pytest
 from typer.testing import CliRunner
 
-from livestain._cli import app
 from livestain._errors import LivestainError, ModelError, OutOfMemory
 from livestain._experiment import Stain
-from livestain._onnxruntime import OnnxruntimeGraph, _OnCard
 from livestain._prepare import open_model
 from livestain._stain import OnnxModel
 from livestain._warm import warm_up
+from livestain.cli.main import app
+from livestain.runtimes.onnxruntime import OnnxruntimeGraph, _OnCard
 from livestain_models import runtime
 from livestain_models.package import load_package
 from livestain_models.runtime import engine_folder, open_session

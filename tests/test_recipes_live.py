@@ -11,7 +11,8 @@ import yaml
 import yaozarrs
 
 from livestain_models.demo_pairs import experiment
-from livestain_models.package import load_package, verify_package
+from livestain_models.package import load_package
+from livestain_models.verify import verify_package
 from tests.test_cli import livestain
 from tests.test_cli_models import SHIPPED, models
 from tests.test_run import acquire

@@ -15,10 +15,10 @@ from onnx import TensorProto, helper
 
 from livestain._errors import ModelError
 from livestain._experiment import Stain
-from livestain._openvino import import_openvino
 from livestain._reading import load_experiment
 from livestain._session import run_experiment
 from livestain._stain import OnnxModel
+from livestain.runtimes.openvino import import_openvino
 from livestain.simulate import Microscope, Settings
 from livestain_models.package import load_package, sha256_of, zoo
 from livestain_models.quantise import to_fp16, to_int8

@@ -1,5 +1,5 @@
 """`python -m livestain` is the command `livestain`."""
 
-from livestain._cli import main
+from livestain.cli.main import main
 
 main()

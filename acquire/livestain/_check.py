@@ -13,9 +13,9 @@ from livestain._images import IMAGES_NAME
 from livestain._prepare import Prepared, free_bytes, prepare
 from livestain._reading import load_experiment, load_rig
 from livestain._recover import damaged_planes, read_stats
-from livestain._report import described
 from livestain._store import refuse_existing
 from livestain._yaml import read_yaml
+from livestain.cli.terminal import described
 from livestain.rigfile import check_rig_file, read_rig_file
 
 if TYPE_CHECKING:

@@ -98,7 +98,7 @@ def _about_positions(run: RunFolder, image: int) -> list[str]:
 
 
 def _channels(run: RunFolder, image: int) -> list[Layer]:
-    windows, first = run.windows(image), shown_first(run)
+    windows, first = run.windows(image), shown_first(run.header, run.layout.channels)
     layers: list[Layer] = []
     for c, channel in enumerate(run.layout.channels):
         low, high = windows.get(c) or _window(run, image, c)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from livestain._errors import ModelError, OutOfMemory
-from livestain._onnxruntime import OnnxruntimeGraph
-from livestain._openvino import OpenVinoGraph
 from livestain._tiles import check_tile_px, fill_reflected, plan_tiles
+from livestain.runtimes.onnxruntime import OnnxruntimeGraph
+from livestain.runtimes.openvino import OpenVinoGraph
 from livestain_models.runtime import check_signature, tensor_dtype
 from livestain_models.tensors import OURS, Sizes
 

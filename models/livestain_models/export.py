@@ -21,9 +21,10 @@ from livestain_models.contract import Contract, Planes
 from livestain_models.deployed import Deployed, build_network
 from livestain_models.heads import heads_of
 from livestain_models.normalise import FieldContrast, local_contrast
-from livestain_models.package import verify_package, write_package
+from livestain_models.package import write_package
 from livestain_models.recipe import Recipe
 from livestain_models.runtime import open_session
+from livestain_models.verify import verify_package
 from livestain_models.viability_score import CLASSES
 
 if TYPE_CHECKING:

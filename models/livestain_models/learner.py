@@ -13,6 +13,7 @@ from livestain_models.checkpoint import load_into, optimiser_tensors, restore_op
 from livestain_models.deployed import Deployed, build_network, middle_plane
 from livestain_models.gan import PatchDiscriminator, discriminator_loss, generator_loss
 from livestain_models.losses import loss_of
+from livestain_models.prepared import patches_of
 from livestain_models.validation import Look, precise_batchnorm
 
 if TYPE_CHECKING:
@@ -107,8 +108,6 @@ class Learner:
 
     def deployable(self) -> Deployed:
         """Give the averaged weights with BatchNorm statistics of their own, as they would be exported now."""
-        from livestain_models.train import patches_of
-
         net = copy.deepcopy(self._averaged)
         # Patches of another seed than the training's, so that they are the same whenever one looks.
         patches = patches_of(self._data, self._recipe, seed=self._recipe.train.seed + 1, steps=BATCHNORM_BATCHES)

@@ -17,15 +17,12 @@ from livestain_models._onnx_file import refuse_weights_outside
 from livestain_models._rdf import describe
 from livestain_models.contract import Contract
 from livestain_models.foreign import faults_in, read_foreign
-from livestain_models.verify import Verification, reproduce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from livestain_models.contract import Precision
     from livestain_models.declared import Declared
 
-__all__ = ["Package", "load_package", "sha256_of", "verify_package", "write_package", "zoo"]
+__all__ = ["Package", "load_package", "sha256_of", "write_package", "zoo"]
 
 _ZOO = Path(__file__).parent / "zoo"
 _DESCRIPTION = "rdf.yaml"
@@ -198,41 +195,6 @@ def write_package(
     text = yaml.safe_dump(rdf, sort_keys=False, allow_unicode=True, width=110)
     (folder / _DESCRIPTION).write_text(text, encoding="utf-8", newline="\n")
     return load_package(folder)
-
-
-def verify_package(
-    package: Package, *, tolerance_grey: int = 2, predict: Callable[[np.ndarray], np.ndarray] | None = None
-) -> Verification:
-    """Run the test input on the CPU and compare with the test output.
-
-    Parameters
-    ----------
-    package : Package
-        Of one's own making or not, in any of its precisions.
-    tolerance_grey : int
-        Largest difference, of 65535 grey levels, that another processor's rounding may bring to a package of
-        our own; a variant may differ by its stated parity more. A package made elsewhere states its own.
-    predict : callable, optional
-        The prediction of (P, H, W) planes to hold against the test output. bf16 needs one: what runs by itself is
-        onnxruntime on the CPU, which does not compute in it.
-
-    Returns
-    -------
-    Verification
-        With the largest difference, what was allowed, and what the package leaves unsaid.
-
-    Raises
-    ------
-    ModelError
-        A test tensor is missing or changed, the graph breaks the contract, or the output does not reproduce.
-    ValueError
-        bf16 without `predict`.
-    """
-    package = load_package(package.folder, package.precision)  # the weights may have changed since
-    if package.precision == "bf16" and predict is None:
-        raise ValueError(f"{package.fingerprint} is not computed by onnxruntime on the CPU: give what predicts in it.")
-    file, description = read_description(package.folder)
-    return reproduce(package, file, description, tolerance_grey, predict)
 
 
 def _folder_of(source: str | Path) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 
 from livestain_models._errors import DataError
 from livestain_models.data import Parts, measure_scales, read_fields, split_fields
+from livestain_models.data.patches import Patches
 from livestain_models.heads import Heads, heads_of
 from livestain_models.learned import with_learned
 from livestain_models.normalise import normaliser_of
@@ -16,11 +17,12 @@ from livestain_models.normalise import normaliser_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from livestain_models._ranks import Ranks
     from livestain_models.data import Field, Scales
     from livestain_models.normalise import FieldContrast, LocalContrast
     from livestain_models.recipe import PlanesWanted, Recipe
 
-__all__ = ["Prepared", "make_ready", "prepare"]
+__all__ = ["Prepared", "make_ready", "patches_of", "prepare"]
 
 _EXAMPLES, _EXAMPLE_PX = 3, 256
 
@@ -162,3 +164,23 @@ def _check_planes(field: Field, recipe: Recipe) -> None:
 
 def _are_stacks(fields: Sequence[Field]) -> bool:
     return all(field.targets.shape[1] == field.planes.shape[0] > 1 for field in fields)
+
+
+def patches_of(data: Prepared, recipe: Recipe, *, seed: int, ranks: Ranks | None = None, steps: int = 0) -> Patches:
+    """Draw patches of the training part, for as many steps as the recipe says or `steps`."""
+    settings = recipe.train
+    return Patches(
+        data.parts.train,
+        planes=recipe.data.planes,
+        scales=data.scales,
+        normalise=data.normalise,
+        augment=recipe.augment,
+        patch_px=settings.patch_px,
+        batch=settings.batch,
+        foreground=settings.foreground,
+        seed=seed,
+        rank=ranks.rank if ranks else 0,
+        world=ranks.world if ranks else 1,
+        steps=steps or settings.steps,
+        volume=data.volume,
+    )

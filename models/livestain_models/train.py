@@ -15,9 +15,8 @@ from torch.utils.data import DataLoader, Subset
 from livestain_models._errors import DataError
 from livestain_models._ranks import Ranks
 from livestain_models._training_folder import TrainingFolder
-from livestain_models.data.patches import Patches
 from livestain_models.learner import Learner
-from livestain_models.prepared import prepare
+from livestain_models.prepared import patches_of, prepare
 from livestain_models.validation import look_at
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from livestain_models.prepared import Prepared
     from livestain_models.recipe import Recipe
 
-__all__ = ["Trained", "patches_of", "train"]
+__all__ = ["Trained", "train"]
 
 LOG_EVERY = 10
 
@@ -124,26 +123,6 @@ def train(
         if stopped:
             folder.save(learner)
         return Trained(out, learner.step, learner.best, not stopped)
-
-
-def patches_of(data: Prepared, recipe: Recipe, *, seed: int, ranks: Ranks | None = None, steps: int = 0) -> Patches:
-    """Draw patches of the training part, for as many steps as the recipe says or `steps`."""
-    settings = recipe.train
-    return Patches(
-        data.parts.train,
-        planes=recipe.data.planes,
-        scales=data.scales,
-        normalise=data.normalise,
-        augment=recipe.augment,
-        patch_px=settings.patch_px,
-        batch=settings.batch,
-        foreground=settings.foreground,
-        seed=seed,
-        rank=ranks.rank if ranks else 0,
-        world=ranks.world if ranks else 1,
-        steps=steps or settings.steps,
-        volume=data.volume,
-    )
 
 
 def _finite(terms: dict[str, float], step: int) -> dict[str, float]:

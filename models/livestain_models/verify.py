@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from livestain_models._errors import ModelError
-from livestain_models._files import checked_file, dig, load_tensor
+from livestain_models._files import checked_file, dig, load_tensor, read_description
 from livestain_models.foreign import faults_in
+from livestain_models.package import Package, load_package
 from livestain_models.runtime import check_signature, open_session
 
 if TYPE_CHECKING:
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from livestain_models.declared import Declared
-    from livestain_models.package import Package
 
-__all__ = ["Verification", "reproduce"]
+__all__ = ["Verification", "verify_package"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,35 +68,38 @@ class _Tolerance(BaseModel):
         )
 
 
-def reproduce(
-    package: Package,
-    file: Path,
-    description: dict[str, Any],
-    tolerance_grey: float,
-    predict: Callable[[np.ndarray], np.ndarray] | None = None,
+def verify_package(
+    package: Package, *, tolerance_grey: int = 2, predict: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> Verification:
-    """Run the test input and compare.
+    """Run the test input on the CPU and compare with the test output.
 
     Parameters
     ----------
     package : Package
-        As it was just loaded.
-    file, description : Path, dict
-        Its description.
-    tolerance_grey : float
-        For packages of our own, in grey levels of 65535.
+        Of one's own making or not, in any of its precisions.
+    tolerance_grey : int
+        Largest difference, of 65535 grey levels, that another processor's rounding may bring to a package of
+        our own; a variant may differ by its stated parity more. A package made elsewhere states its own.
     predict : callable, optional
-        The prediction of (P, H, W) planes to compare, for packages of our own; otherwise the graph is run.
+        The prediction of (P, H, W) planes to hold against the test output. bf16 needs one: what runs by itself is
+        onnxruntime on the CPU, which does not compute in it.
 
     Returns
     -------
     Verification
+        With the largest difference, what was allowed, and what the package leaves unsaid.
 
     Raises
     ------
     ModelError
         A test tensor is missing or changed, the graph breaks the contract, or the output does not reproduce.
+    ValueError
+        bf16 without `predict`.
     """
+    package = load_package(package.folder, package.precision)  # the weights may have changed since
+    if package.precision == "bf16" and predict is None:
+        raise ValueError(f"{package.fingerprint} is not computed by onnxruntime on the CPU: give what predicts in it.")
+    file, description = read_description(package.folder)
     given, expected = (_test_tensor(package, file, description, side) for side in ("inputs", "outputs"))
     session = open_session(package.weights.read_bytes(), package.fingerprint, "cpu")
     check_signature(session, package.contract, package.fingerprint, package.declared)

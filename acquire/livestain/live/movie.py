@@ -122,7 +122,7 @@ class _Scene:
         self._times_s = times_s(run, image)
         self._longest_s = float(np.nanmax([0.0, *self._times_s[whole]]))
         self._examples = sorted({whole[i * (len(whole) - 1) // max(1, _EXAMPLES - 1)] for i in range(_EXAMPLES)})
-        settled = settled_windows(run)
+        settled = settled_windows(run.header, run.layout.channels)
         self._windows = [settled.get(c) or auto_window(*self._readable(c)) for c in chosen]
 
     def draw(self, t: int) -> NDArray[np.uint8] | None:
@@ -207,7 +207,7 @@ def _image_of(run: RunFolder, position: str | None) -> int:
 def _channels_of(run: RunFolder, names: Sequence[str]) -> list[int]:
     layout = run.layout
     if not names:
-        return shown_first(run)
+        return shown_first(run.header, run.layout.channels)
     numbers = [layout.channel(name) for name in names]
     if unknown := [name for name, number in zip(names, numbers, strict=True) if number is None]:
         there = ", ".join(channel.name for channel in layout.channels)

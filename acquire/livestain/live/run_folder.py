@@ -157,7 +157,7 @@ class RunFolder:
         """
         try:
             chosen = read_windows(self.path / IMAGES_NAME / self.layout.images[image].path)
-            return chosen | settled_windows(self)
+            return chosen | settled_windows(self.header, self.layout.channels)
         except _READ_ERRORS as error:
             self._note(f"windows {image}", f"the images' metadata cannot be read: {first_sentence(error)}")
             return {}

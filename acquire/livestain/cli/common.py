@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from livestain._report import OwnConsole
+from livestain.cli.terminal import OwnConsole
 
 __all__ = ["INCOMPLETE", "INTERRUPTED", "Folder", "console"]
 

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from livestain._pair_check import SATURATED
-from livestain._pairs_report import NOT_LOOKED_AT, NOT_WHOLE, verdict_of
-from livestain._report import Progress
+from livestain.cli.terminal import Progress
+from livestain.pairs.pair_check import SATURATED
+from livestain.pairs.report import NOT_LOOKED_AT, NOT_WHOLE
+from livestain.pairs.verdicts import verdict_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from livestain._collect import Collected
-    from livestain._pair_check import PairCheck
-    from livestain._pairs_plan import PairsPlan
-    from livestain._pairs_report import Row
+    from livestain.pairs.collect import Collected
+    from livestain.pairs.pair_check import PairCheck
+    from livestain.pairs.plan import PairsPlan
+    from livestain.pairs.verdicts import Row
 
 __all__ = ["PairsDisplay", "print_pairs"]
 

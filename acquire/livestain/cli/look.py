@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from livestain._cli_app import Folder, console
+from livestain.cli.common import Folder, console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

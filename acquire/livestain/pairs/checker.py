@@ -11,15 +11,15 @@ from livestain._errors import LivestainError, StoreError
 from livestain._frame import Place
 from livestain._images import Images, first_sentence
 from livestain._journal import JOURNAL_NAME, Tail
-from livestain._pair_check import PairCheck, check_pair
 from livestain._worker import Worker
+from livestain.pairs.pair_check import PairCheck, check_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from livestain._layout import Layout
-    from livestain._pairs_plan import PairsPlan
+    from livestain.pairs.plan import PairsPlan
 
 __all__ = ["PairsChecker"]
 

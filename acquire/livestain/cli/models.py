@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.resources
 import json
 import os
 import signal
@@ -11,12 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.padding import Padding
 from rich.table import Table
 
 from livestain._errors import LivestainError, ModelError
-from livestain._report import OwnConsole
+from livestain.cli.common import INTERRUPTED, console
+from livestain.cli.recipes import (
+    chosen_recipe,
+    parts_beside,
+    recipe_beside,
+    recipe_of_training,
+    shipped_recipes,
+    training_folder,
+    training_side,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +30,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from livestain_models.package import Package
-    from livestain_models.recipe import Recipe
 
 __all__ = ["app"]
 
@@ -34,10 +39,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-console = OwnConsole()
-
-INCOMPLETE, INTERRUPTED = 1, 130
-
 RecipeFile = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.", show_default=False)
 ]
@@ -67,10 +68,10 @@ def train(
     Example: livestain models train my_recipe.yaml
     Several GPUs: torchrun --nproc-per-node 4 -m livestain models train my_recipe.yaml
     """
-    chosen = _recipe(recipe, data, settings)
+    chosen = chosen_recipe(recipe, data, settings)
     folder = out or Path(f"{chosen.id}-training")
     with _Stop() as stop:
-        trained = _training_side("train").train(
+        trained = training_side("train").train(
             chosen, folder, say=_say, stop=lambda: stop.asked, device=device, workers=workers
         )
     if not trained.finished:
@@ -100,26 +101,26 @@ def export(
     """
     if bf16:
         _refuse_where_no_bf16_can_be_measured()
-    exporting = _training_side("export")
+    exporting = training_side("export")
     package = exporting.export_checkpoint(checkpoint, out)
-    recipe = _recipe_of_training(checkpoint)
+    recipe = recipe_of_training(checkpoint)
     # bf16 last: it alone depends on this computer.
     precisions = [name for name, asked in (("fp16", fp16), ("int8", int8), ("bf16", bf16)) if asked]
     if score_it or precisions:
-        recipe = _training_side("scoring").fitted(recipe, package.contract)
-        parts = _parts_beside(_folder_of(checkpoint) / "recipe.yaml")
-        data = _training_side("prepared").prepare(recipe, _say, parts)
+        recipe = training_side("scoring").fitted(recipe, package.contract)
+        parts = parts_beside(training_folder(checkpoint) / "recipe.yaml")
+        data = training_side("prepared").prepare(recipe, _say, parts)
     if score_it:
-        table = _training_side("scoring").on_test_part(package.contract, recipe, data, _predictor(package)).table()
+        table = training_side("scoring").on_test_part(package.contract, recipe, data, _predictor(package)).table()
         _say(table.text())
         package = exporting.with_scores(package, table, recipe)
     for precision in precisions:
-        package = _training_side("precisions").add_precision(package, precision, recipe, data, _predictor, _say)
+        package = training_side("precisions").add_precision(package, precision, recipe, data, _predictor, _say)
     _show(package)
 
 
 def _refuse_where_no_bf16_can_be_measured() -> None:
-    from livestain._openvino import processor_without_bf16
+    from livestain.runtimes.openvino import processor_without_bf16
 
     if name := processor_without_bf16():
         raise ModelError(
@@ -145,19 +146,19 @@ def score(
     """
     found = _load(package)
     if recipe is None:
-        recipe = _recipe_beside(data)
-    chosen = _recipe(recipe, data, settings)
-    scoring = _training_side("scoring")
+        recipe = recipe_beside(data)
+    chosen = chosen_recipe(recipe, data, settings)
+    scoring = training_side("scoring")
     chosen = scoring.fitted(chosen, found.contract)
     say = _be_silent if as_json else _say  # what is said on the way would spoil JSON
     if data:
         trial = scoring.on_all(found.contract, chosen, _predictor(found), say)
     else:
-        ready = _training_side("prepared").prepare(chosen, say, _parts_beside(Path(recipe)))
+        ready = training_side("prepared").prepare(chosen, say, parts_beside(Path(recipe)))
         trial = scoring.on_test_part(found.contract, chosen, ready, _predictor(found))
     table = trial.table()
     if out is not None:
-        report = _training_side("report")
+        report = training_side("report")
         kept = "all images of" if data else "the test part of"
         about = f"{found.fingerprint}, scored on {kept} {', '.join(data or [recipe])}."
         outputs, contrast = found.contract.outputs, chosen.data.contrast
@@ -173,7 +174,7 @@ def verify(package: PackageName) -> None:
 
     Example: livestain models verify my-model
     """
-    from livestain_models.package import verify_package
+    from livestain_models.verify import verify_package
 
     warnings: dict[str, None] = {}
     for precision in _load(package).contract.precisions:
@@ -242,10 +243,10 @@ def learning_curve(
 
     Example: livestain models learning-curve my_recipe.yaml --out curve --set train.steps=800
     """
-    chosen = _recipe(recipe, data, settings)
+    chosen = chosen_recipe(recipe, data, settings)
     counts = _numbers(sizes)
     with _Stop() as stop:
-        curve = _training_side("studies").study_learning_curve(
+        curve = training_side("studies").study_learning_curve(
             chosen, out, counts, range(seeds), say=_say, stop=lambda: stop.asked, device=device
         )
     _say(f"\n{curve}\n\n{out / 'curve.png'}")
@@ -263,9 +264,9 @@ def instruments(
 
     Example: livestain models instruments my_recipe.yaml --out instruments
     """
-    chosen = _recipe(recipe, data, settings)
+    chosen = chosen_recipe(recipe, data, settings)
     with _Stop() as stop:
-        table = _training_side("studies").study_instruments(
+        table = training_side("studies").study_instruments(
             chosen, out, say=_say, stop=lambda: stop.asked, device=device
         )
     _say(f"\n{table}")
@@ -279,7 +280,7 @@ def recipes(
 
     Example: livestain models recipes --copy-to my-recipes
     """
-    for file in _shipped_recipes():
+    for file in shipped_recipes():
         first = file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         if copy_to is None:
             _say(f"{file.name.removesuffix('.yaml'):22} {first}")
@@ -323,82 +324,11 @@ def _be_silent(_: str) -> None:
     pass
 
 
-def _training_side(module: str) -> Any:
-    """Import a module of the training side, which the rig does not have."""
-    try:
-        return importlib.import_module(f"livestain_models.{module}")
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("livestain"):
-            raise
-        raise LivestainError(
-            f'This command needs {error.name}, which is not installed. Run: pip install "livestain[cpu,train]"'
-        ) from error
-
-
-def _recipe(recipe: str, data: list[str] | None, settings: list[str] | None) -> Recipe:
-    from livestain_models.recipe import load_recipe
-
-    overrides = dict(_setting(text) for text in settings or [])
-    if data:
-        overrides["data.pairs"] = [{"path": str(Path(path).resolve())} for path in data]
-    shipped = {file.name.removesuffix(".yaml"): file for file in _shipped_recipes()}
-    if recipe in shipped and not Path(recipe).exists():
-        if not data:
-            raise LivestainError(f"The shipped recipe {recipe} needs pairs; give them with --data FOLDER.")
-        with importlib.resources.as_file(shipped[recipe]) as file:
-            return load_recipe(file, overrides)
-    return load_recipe(Path(recipe), overrides)
-
-
-def _shipped_recipes() -> list[Any]:
-    folder = importlib.resources.files("livestain_models") / "recipes"
-    return sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise LivestainError(f"--set takes KEY=VALUE, e.g. train.steps=500, got {text!r}.")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise LivestainError(f"--set takes a value as YAML writes it, got {text!r}: {error}") from error
-
-
 def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise LivestainError(f"--sizes takes whole numbers with commas between, e.g. 4,8,16, got {text!r}.") from error
-
-
-def _recipe_of_training(checkpoint: Path) -> Recipe:
-    from livestain_models.recipe import load_recipe
-
-    return load_recipe(_folder_of(checkpoint) / "recipe.yaml")
-
-
-def _folder_of(checkpoint: Path) -> Path:
-    return checkpoint if checkpoint.is_dir() else checkpoint.parent
-
-
-def _parts_beside(recipe: Path) -> dict[str, list[str]] | None:
-    """Read which fields a training used for what, where the recipe is a training's own."""
-    file = recipe.parent / "fields.json"
-    if not (recipe.name == "recipe.yaml" and file.is_file()):
-        return None
-    parts: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))["fields"]
-    return parts
-
-
-def _recipe_beside(data: list[str] | None) -> str:
-    """Find the recipe that `livestain collect` left with the pairs."""
-    for path in data or []:
-        folder = Path(path).resolve()
-        for candidate in (folder / "recipe.yaml", folder.parent / "recipe.yaml"):
-            if candidate.is_file():
-                return str(candidate)
-    raise LivestainError("Which channels are input and stain? Give --recipe FILE, whose data section says it.")
 
 
 def _load(source: str | Path, precision: Any = "fp32") -> Package:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from livestain._errors import ModelError
-from livestain._openvino_cut import cut_around_network
+from livestain.runtimes.openvino_cut import cut_around_network
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from livestain._cli_app import INCOMPLETE, INTERRUPTED, Folder, console
 from livestain._errors import ExperimentError, LivestainError
-from livestain._report import OwnConsole
+from livestain.cli.common import INCOMPLETE, INTERRUPTED, Folder, console
+from livestain.cli.terminal import OwnConsole
 
 if TYPE_CHECKING:
     from livestain._experiment import Experiment
@@ -33,9 +33,9 @@ def measure(
     Example: livestain measure livestain-runs/2026-11-22-demo
     """
     from livestain._measure_run import measure_run
-    from livestain._report import Progress, print_measured
     from livestain._standing import standing_of
     from livestain._stop import Stop
+    from livestain.cli.terminal import Progress, print_measured
 
     chosen = None if settings is None else _with_measure_section(settings)
     stop = Stop()

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from livestain._cli_app import INCOMPLETE, INTERRUPTED, Folder, console
-from livestain._cli_cells import cells, empty_field, measure
-from livestain._cli_look import movie, page_beside, report, try_report, view
-from livestain._cli_models import app as models
-from livestain._cli_warm import warm
 from livestain._errors import LivestainError
-from livestain._report import OwnConsole
+from livestain.cli.cells import cells, empty_field, measure
+from livestain.cli.common import INCOMPLETE, INTERRUPTED, Folder, console
+from livestain.cli.look import movie, page_beside, report, try_report, view
+from livestain.cli.models import app as models
+from livestain.cli.terminal import OwnConsole
+from livestain.cli.warm import warm
 
 if TYPE_CHECKING:
     from livestain._session import Result
@@ -154,11 +154,11 @@ def collect(
 
     Example: livestain collect experiment.yaml --out pairs/
     """
-    from livestain._collect import collect as acquire
-    from livestain._collect import look_again
-    from livestain._pairs_display import PairsDisplay, print_pairs
     from livestain._reading import load_experiment
-    from livestain._report import described
+    from livestain.cli.terminal import described
+    from livestain.pairs.collect import collect as acquire
+    from livestain.pairs.collect import look_again
+    from livestain.pairs.display import PairsDisplay, print_pairs
 
     with PairsDisplay(console) as display:
         if experiment.is_dir():
@@ -178,8 +178,8 @@ def collect(
 
 
 def _run(experiment: Any, folder: Path) -> Result:
-    from livestain._report import Progress, print_measured, print_stats
     from livestain._session import run_experiment
+    from livestain.cli.terminal import Progress, print_measured, print_stats
 
     with Progress(console) as progress:
         result = run_experiment(
@@ -193,8 +193,8 @@ def _run(experiment: Any, folder: Path) -> Result:
 
 
 def _run_for_program(experiment: Any, folder: Path) -> Result:
-    from livestain._json_lines import JsonLines
     from livestain._session import run_experiment
+    from livestain.cli.json_lines import JsonLines
 
     lines = JsonLines()
     result = run_experiment(
@@ -259,7 +259,7 @@ def stats(folder: Folder, *, as_json: Annotated[bool, typer.Option("--json", hel
     Example: livestain stats livestain-runs/2026-11-22-demo --json
     """
     from livestain._recover import read_stats
-    from livestain._report import print_stats
+    from livestain.cli.terminal import print_stats
 
     found = read_stats(folder)
     if as_json:
@@ -300,7 +300,7 @@ def backfill(
     Example: livestain backfill livestain-runs/2026-11-22-demo
     """
     from livestain._recover import backfill as fill
-    from livestain._report import Progress, print_stats
+    from livestain.cli.terminal import Progress, print_stats
 
     with Progress(console) as progress:
         found = fill(folder, provider=provider, on_progress=progress.backfilled)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from livestain._cli_app import console
 from livestain._errors import ExperimentError
+from livestain.cli.common import console
 
 __all__ = ["warm"]
 

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Protocol
 import yaml
 
 from livestain._errors import ExperimentError, LivestainError
-from livestain._first_recipe import RECIPE_NAME, differences_from_recipe, write_first_recipe
 from livestain._journal import JOURNAL_NAME, read_header
 from livestain._lines import layout_from_header
-from livestain._pairs_checker import PairsChecker
-from livestain._pairs_places import check_places
-from livestain._pairs_plan import PairsPlan, plan_pairs
-from livestain._pairs_report import NOT_LOOKED_AT, NOT_WHOLE, PairsReport, judge, position_name, write_pairs
 from livestain._reading import load_experiment
 from livestain._session import EXPERIMENT_NAME, Result, run_experiment
 from livestain._store import refuse_existing
+from livestain.pairs.checker import PairsChecker
+from livestain.pairs.first_recipe import RECIPE_NAME, differences_from_recipe, write_first_recipe
+from livestain.pairs.places import check_places
+from livestain.pairs.plan import PairsPlan, plan_pairs
+from livestain.pairs.report import NOT_LOOKED_AT, NOT_WHOLE, PairsReport, judge, position_name, write_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from livestain._experiment import Experiment
-    from livestain._pair_check import PairCheck
     from livestain._prepare import Prepared
     from livestain._run import Status
+    from livestain.pairs.pair_check import PairCheck
 
 __all__ = ["Collected", "Listener", "collect", "look_again"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from livestain._pair_check import SATURATED
+from livestain.pairs.pair_check import SATURATED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from livestain._pairs_plan import PairsPlan
-    from livestain._pairs_report import Common, Row
+    from livestain.pairs.plan import PairsPlan
+    from livestain.pairs.verdicts import Common, Row
 
 __all__ = ["remedies"]
 

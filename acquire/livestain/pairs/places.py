@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import useq
 
     from livestain._layout import Layout
-    from livestain._pairs_plan import PairsPlan
     from livestain._prepare import Prepared
+    from livestain.pairs.plan import PairsPlan
 
 __all__ = ["check_places"]
 

@@ -8,7 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from livestain._errors import StoreError
-from livestain._pair_check import TOLERANCE_UM
+from livestain.pairs.pair_check import TOLERANCE_UM
 from livestain_models._errors import RecipeError
 from livestain_models.recipe import load_recipe
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from livestain._layout import Layout
-    from livestain._pairs_plan import PairsPlan
+    from livestain.pairs.plan import PairsPlan
 
 __all__ = ["RECIPE_NAME", "differences_from_recipe", "write_first_recipe"]
 

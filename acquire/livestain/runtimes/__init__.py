@@ -1,0 +1,1 @@
+"""What runs a model's graph: onnxruntime on CPU and graphics card, OpenVINO on CPU."""
