@@ -273,15 +273,16 @@ def _run_log(folder: Path) -> Iterator[None]:
     """Send what livestain and pymmcore-plus log into run.log for the time of the run."""
     handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(threadName)s] %(message)s"))
-    # pymmcore-plus tells of every event; its warnings are what a reader of the log looks for.
-    handler.addFilter(lambda record: record.name.startswith("livestain") or record.levelno >= logging.WARNING)
-    loggers = [logging.getLogger("livestain"), logging.getLogger("pymmcore-plus")]
-    log.setLevel(logging.INFO)
-    for logger in loggers:
+    # pymmcore-plus would tell of every event, formatted in the thread that takes the frames; the journal has them all.
+    levels = {log: logging.INFO, logging.getLogger("pymmcore-plus"): logging.WARNING}
+    before = {logger: logger.level for logger in levels}
+    for logger, level in levels.items():
+        logger.setLevel(level)
         logger.addHandler(handler)
     try:
         yield
     finally:
-        for logger in loggers:
+        for logger, level in before.items():
             logger.removeHandler(handler)
+            logger.setLevel(level)
         handler.close()
